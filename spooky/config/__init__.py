@@ -1,0 +1,1 @@
+"""Configuration: the typed model, the YAML loader, the checks, the certificates."""

@@ -1,0 +1,206 @@
+"""The configuration as frozen typed objects, with every default, and nothing else.
+
+Durations are seconds (float), sizes are octets (int). 0 switches a limit or timeout off where
+its docstring says so. `load.py` makes these from YAML; the JSON Schema is generated from them.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Where one TLS identity is read from: a PEM chain and its key, or a PKCS#12 bundle."""
+
+    server_name: str | None = None
+    """A DNS name or `*.` wildcard to serve it for; None: the names in the certificate."""
+    cert: Path | None = None
+    key: Path | None = None
+    pkcs12: Path | None = None
+    passphrase_file: Path | None = None
+    """A file whose first line opens the encrypted key or the bundle."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenTls:
+    """The TLS of a listener: `default` for clients whose server name matches no other."""
+
+    default: Certificate
+    certificates: tuple[Certificate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One address and port that clients connect to."""
+
+    tls: ListenTls
+    protocol: str = "http3"
+    address: str = "0.0.0.0"
+    port: int = 443
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What an upstream serves. Longest prefix wins, then exact host, wildcard host, any host."""
+
+    host: str | None = None
+    """An exact name, or `*.example.com` for all names below it; None: any. Lower case."""
+    path_prefix: str = "/"
+    """Matches whole segments: `/api` serves `/api` and `/api/x`, not `/apis`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBalancing:
+    """How an upstream picks a backend."""
+
+    type: str = "round-robin"
+    """`round-robin` (smooth, weighted) or `random` (weighted)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One server behind an upstream. Bare `host:port` is cleartext HTTP/2 (prior knowledge)."""
+
+    id: str
+    host: str
+    port: int
+    tls: bool = False
+    weight: int = 100
+
+    @property
+    def address(self) -> str:
+        """The address in the form of the configuration file."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"https://{host}:{self.port}" if self.tls else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """How `https://` backends are verified, and how Spooky shows itself to them."""
+
+    verify: bool = True
+    ca: Path | None = None
+    """PEM file or folder of trusted authorities; None: the system's store."""
+    server_name: str | None = None
+    """The name to ask for and to verify; None: the backend's host."""
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    passphrase_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """Active health checking of an upstream's backends."""
+
+    path: str = "/health"
+    interval: float = 5.0
+    timeout: float = 1.0
+    failure_threshold: int = 3
+    success_threshold: int = 2
+    cooldown: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long an exchange may wait for a backend."""
+
+    connect: float = 5.0
+    """For TCP, TLS and the HTTP/2 preface together."""
+    response_header: float = 60.0
+    """From the end of the request to the response's head; 0: no limit."""
+    idle: float = 60.0
+    """Without an octet either way once the exchange has begun; 0: no limit."""
+    total: float = 0.0
+    """For the whole exchange; 0: no limit."""
+    queue: float = 5.0
+    """Waiting for a connection with a free stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A named group of backends and the routes that lead to it."""
+
+    name: str
+    routes: tuple[Route, ...]
+    backends: tuple[Backend, ...]
+    load_balancing: LoadBalancing = field(default_factory=LoadBalancing)
+    tls: UpstreamTls = field(default_factory=UpstreamTls)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    health_check: HealthCheck | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """The keeper's HTTP endpoint: `/health` and `/ready`. `port` 0 in the model: switched off."""
+
+    address: str = "127.0.0.1"
+    port: int = 9901
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What is logged, how, and where to. `-` is standard error for `file`, output for `access`."""
+
+    level: str = "info"
+    """`debug`, `info`, `warning`, `error` or `off`."""
+    format: str = "plain"
+    """`plain` or `json`."""
+    file: str = "-"
+    access: str | None = "-"
+    """Where a line per request goes; None (`off`): nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes, counts and timeouts that bound what one client, backend or exchange can take."""
+
+    request_header_bytes: int = 32 * 1024
+    """Names and values of a request's fields plus 32 each (RFC 9114 4.2.2); beyond it: 431."""
+    request_header_count: int = 128
+    request_body_bytes: int = 0
+    """Content of a request; beyond it: 413. 0: no limit, for bodies are streamed."""
+    response_header_bytes: int = 64 * 1024
+    streams_per_connection: int = 128
+    """Requests that one client connection may have open."""
+    stream_window: int = 256 * 1024
+    """Octets of one request body that may wait for the backend."""
+    connection_window: int = 1024 * 1024
+    """The same for all requests of one client connection together."""
+    response_buffer: int = 256 * 1024
+    """Octets of one response body that may wait for the client to acknowledge them."""
+    client_idle_timeout: float = 30.0
+    """QUIC's max_idle_timeout (RFC 9000 section 10.1)."""
+    max_datagram_size: int = 1350
+    """UDP payload that Spooky sends, 1200 to 1452 (1500 less IPv6's and UDP's headers)."""
+    udp_receive_buffer: int = 8 * 1024 * 1024
+    udp_send_buffer: int = 8 * 1024 * 1024
+    backend_stream_window: int = 256 * 1024
+    """Octets of one response body that a backend may send ahead."""
+    backend_connections: int = 8
+    """HTTP/2 connections that one worker opens to one backend."""
+    backend_streams: int = 100
+    """Requests at a time on one backend connection; the backend's own limit if that is lower."""
+    backend_queue: int = 1024
+    """Requests of one worker that may wait for a stream of one backend; beyond it: 503."""
+    backend_idle_timeout: float = 60.0
+    """After which an unused backend connection is closed."""
+    backend_ping_interval: float = 15.0
+    """Silence after which a backend connection in use is probed by PING; 0: never."""
+    backend_ping_timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration file, resolved."""
+
+    listen: tuple[Listener, ...]
+    upstream: tuple[Upstream, ...]
+    version: int = 1
+    worker_processes: int = 1
+    user: str | None = None
+    group: str | None = None
+    admin: Admin = field(default_factory=Admin)
+    log: Log = field(default_factory=Log)
+    limits: Limits = field(default_factory=Limits)
+    drain_timeout: float = 30.0
+    pid: Path = Path("/run/spooky.pid")

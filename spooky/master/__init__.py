@@ -1,0 +1,1 @@
+"""The master process: binds, forks, watches, signals. No asyncio, no protocol code."""

@@ -1,0 +1,1 @@
+"""Sans-IO protocol code: no asyncio, socket, time, logging or random."""

@@ -1,0 +1,1 @@
+"""The worker process: the data path, and the only user of asyncio beside the keeper."""
