@@ -93,6 +93,20 @@ class H2Code(IntEnum):
     HTTP_1_1_REQUIRED = 0xD
 
 
+H3_OF_H2: dict[int, H3Code] = {
+    H2Code.NO_ERROR: H3Code.NO_ERROR,
+    H2Code.PROTOCOL_ERROR: H3Code.GENERAL_PROTOCOL_ERROR,
+    H2Code.INTERNAL_ERROR: H3Code.INTERNAL_ERROR,
+    H2Code.REFUSED_STREAM: H3Code.REQUEST_REJECTED,
+    H2Code.CANCEL: H3Code.REQUEST_CANCELLED,
+    H2Code.CONNECT_ERROR: H3Code.CONNECT_ERROR,
+    H2Code.ENHANCE_YOUR_CALM: H3Code.EXCESSIVE_LOAD,
+    H2Code.HTTP_1_1_REQUIRED: H3Code.VERSION_FALLBACK,
+}
+"""The HTTP/3 code that says what an HTTP/2 code said (RFC 9114 appendix A.4); the others are
+faults between us and the backend, an INTERNAL_ERROR to the client."""
+
+
 class Origin(Enum):
     """Whose fault a failure is."""
 
@@ -131,6 +145,7 @@ class Kind(Enum):
     NO_BACKEND = "no_backend"
     OVERLOADED = "overloaded"
     DRAINING = "draining"
+    CLIENT_TIMEOUT = "client_timeout"
     CLIENT_RESET = "client_reset"
     CLIENT_GONE = "client_gone"
     INTERNAL = "internal"
@@ -250,6 +265,13 @@ CONSEQUENCES: dict[Kind, Consequence] = {
         Retry.NEVER,
         "The server is shutting down.",
         retry_after=1,
+    ),
+    Kind.CLIENT_TIMEOUT: Consequence(
+        408,
+        H3Code.REQUEST_CANCELLED,
+        Origin.CLIENT,
+        Retry.NEVER,
+        "The client sent or took nothing for too long.",
     ),
     Kind.CLIENT_RESET: Consequence(
         499,

@@ -236,7 +236,10 @@ class DownstreamEngine(Protocol):
         """Take what sending brought about: `Writable`, `CidIssued`, `Closed`."""
 
     def deadline(self) -> float | None:
-        """Say when `handle_timer` is due, on the clock of `now`; None: never."""
+        """Say when `handle_timer` is due, on the clock of `now`.
+
+        None: the connection is over, and the engine may be forgotten.
+        """
 
     def send_interim(self, stream: int, status: int, headers: Headers) -> None:
         """Send an interim response."""
@@ -263,13 +266,16 @@ class DownstreamEngine(Protocol):
         """Ask the peer to send no more of the request; our sending half stays open."""
 
     def goaway(self) -> None:
-        """Refuse new requests from now on (RFC 9114 section 5.2); open ones go on."""
+        """Say that no more requests are welcome; from the second call on, refuse them.
+
+        Open ones go on (RFC 9114 section 5.2).
+        """
 
     def close(self, code: int, reason: str = "") -> None:
         """Close the connection with an HTTP/3 error code."""
 
     def is_idle(self) -> bool:
-        """Say whether no request is open."""
+        """Say whether no request is open, and the client has all that it was sent."""
 
 
 class UpstreamEngine(Protocol):

@@ -1,0 +1,134 @@
+"""Which upstream serves a request: by its host and by the longest prefix of its path.
+
+Among all rules that match host and path, the longest path prefix wins; of rules with the same
+prefix, an exact host comes before a longer `*.` wildcard, that before a shorter one, and a rule
+without a host comes last. A look-up costs a step per label of the host and per segment of the
+path, whatever the number of rules.
+
+A rule: the path is compared in its normal form, so that `/public/../admin`, `/public/%2e%2e/admin`
+and `//admin` are routed as `/admin`; what is forwarded stays as the client wrote it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Generic[T]):
+    """Sends what matches to `upstream`.
+
+    `host` is an exact name, or `*.example.com` for all names below example.com at any depth but
+    not for itself, or None for any; IPv6 addresses are in brackets. `path_prefix` matches whole
+    segments: `/api` matches `/api`, `/api/` and `/api/x`, never `/apis`; with a slash at its end,
+    `/api/` matches `/api/` and `/api/x`, but not `/api`.
+    """
+
+    host: str | None
+    path_prefix: str
+    upstream: T
+
+
+class RouteTable(Generic[T]):
+    """All rules, laid out for look-up; never changes."""
+
+    def __init__(self, rules: Iterable[Rule[T]]) -> None:
+        """Lay out the rules.
+
+        Raises:
+            ValueError: two rules match the same, or a prefix does not begin with a slash.
+        """
+        self._exact: dict[str, dict[bytes, T]] = {}
+        self._below: dict[str, dict[bytes, T]] = {}
+        self._any: dict[bytes, T] = {}
+        self._longest_suffix = 0
+        self._longest_prefix = 0
+        for rule in rules:
+            self._add(rule)
+
+    def _add(self, rule: Rule[T]) -> None:
+        prefix = normal_path(rule.path_prefix.encode())
+        if not prefix.startswith(b"/"):
+            raise ValueError(f"the path prefix {rule.path_prefix!r} does not begin with a slash")
+        table = self._table_of(rule.host)
+        if prefix in table:
+            raise ValueError(f"two rules for {rule.host or 'any host'} and {rule.path_prefix}")
+        table[prefix] = rule.upstream
+        self._longest_prefix = max(self._longest_prefix, len(prefix))
+
+    def _table_of(self, host: str | None) -> dict[bytes, T]:
+        if host is None:
+            return self._any
+        if not host.startswith("*."):
+            return self._exact.setdefault(host.lower(), {})
+        suffix = host[1:].lower()
+        self._longest_suffix = max(self._longest_suffix, len(suffix))
+        return self._below.setdefault(suffix, {})
+
+    def find(self, host: str, path: bytes) -> T | None:
+        """Return the upstream for a host and a path, None where no rule matches.
+
+        `host` is in lower case, without a port, IPv6 in brackets. `path` is `:path` as received;
+        its query does not count, and percent-encoding is not decoded save for dot segments. `*`
+        (RFC 9110 section 7.1) is routed as `/`.
+        """
+        tables = self._matching(host)
+        if not tables:
+            return None
+        path = normal_path(path)
+        longest = self._longest_prefix
+        if len(path) <= longest:
+            for table in tables:
+                if path in table:
+                    return table[path]
+        # Only what a prefix can reach is looked at: a path may have thousands of segments.
+        slash = path.rfind(b"/", 0, longest + 1)
+        while slash >= 0:
+            for prefix in (path[: slash + 1], path[:slash]):
+                for table in tables:
+                    if prefix in table:
+                        return table[prefix]
+            slash = path.rfind(b"/", 0, slash)
+        return None
+
+    def _matching(self, host: str) -> list[dict[bytes, T]]:
+        """List the rules of all hosts that match, the most specific first."""
+        found = []
+        if host in self._exact:
+            found.append(self._exact[host])
+        if self._below:
+            dot = host.find(".", max(1, len(host) - self._longest_suffix))
+            while dot > 0:
+                if host[dot:] in self._below:
+                    found.append(self._below[host[dot:]])
+                dot = host.find(".", dot + 1)
+        if self._any:
+            found.append(self._any)
+        return found
+
+
+def normal_path(path: bytes) -> bytes:
+    """Return the path as it is compared: no query, dot segments resolved, slashes not doubled.
+
+    Dot segments go as in RFC 3986 section 5.2.4, also where the dots are percent-encoded.
+    """
+    path = path.partition(b"?")[0]
+    if b"/." in path or b"//" in path or b"/%2" in path:
+        return _resolve(path)
+    return b"/" if path == b"*" else path
+
+
+def _resolve(path: bytes) -> bytes:
+    kept: list[bytes] = []
+    plain = b""
+    for segment in path.split(b"/")[1:]:
+        plain = segment.replace(b"%2e", b".").replace(b"%2E", b".")
+        if plain == b"..":
+            del kept[-1:]
+        elif plain not in {b"", b"."}:
+            kept.append(segment)
+    if kept and plain in {b"", b".", b".."}:
+        kept.append(b"")
+    return b"/" + b"/".join(kept)

@@ -1,0 +1,396 @@
+"""HTTP/3 (RFC 9114) as a server, over any QUIC: octets of streams in, messages out, and back.
+
+It owns the requests of a connection; one stream's state is in `h3_request.py`, the control and
+QPACK streams are in `h3_control.py`. aioquic's own HTTP/3 layer is not used: it validates each
+octet of each field in Python, closes the connection where a stream error will do, and has no
+GOAWAY.
+
+A rule: every octet that arrives is either handed out in a `Body`, whose credit the receiver
+gives back, or is credited here at once, so that no window leaks.
+"""
+
+import pylsqpack
+
+from spooky.errors import H3Code
+from spooky.protocol import varint
+from spooky.protocol.h3_control import (
+    ControlStreams,
+    FieldSectionTooLargeError,
+    H3ConnectionError,
+    StreamTransport,
+)
+from spooky.protocol.h3_request import (
+    Reading,
+    RequestStream,
+    Writing,
+    check_frame,
+    make_head,
+    take,
+)
+from spooky.protocol.messages import (
+    Body,
+    DownstreamEvent,
+    Headers,
+    Malformed,
+    Reset,
+    Stopped,
+    Trailers,
+)
+
+
+class H3Session:
+    """The HTTP/3 session of one connection."""
+
+    def __init__(self, transport: StreamTransport, header_bytes: int) -> None:
+        self._transport = transport
+        self._header_bytes = header_bytes
+        self._requests: dict[int, RequestStream] = {}
+        self._control = ControlStreams(transport, header_bytes)
+        self._next_request = 0
+        self._refuse_from: int | None = None
+        self._events: list[DownstreamEvent] = []
+        self._unsent: list[RequestStream] = []
+
+    def open(self) -> None:
+        """Open the control streams; to be called as soon as QUIC can send."""
+        self._control.open()
+
+    # --- receiving --------------------------------------------------------------------------
+
+    def receive(self, stream: int, data: bytes, end: bool) -> list[DownstreamEvent]:
+        """Take octets of a stream.
+
+        Raises:
+            H3ConnectionError: the client broke the protocol; the connection must be closed.
+        """
+        if stream & 3:
+            self._receive_uni(stream, data, end)
+        else:
+            self._receive_request(stream, data, end)
+        return self._take_events()
+
+    def reset_received(self, stream: int, code: int) -> list[DownstreamEvent]:
+        """Take the client's RESET_STREAM.
+
+        Raises:
+            H3ConnectionError: the stream was a critical one.
+        """
+        if stream & 3:
+            self._control.closed(stream)
+            return []
+        request = self._requests.get(stream)
+        if request is None:
+            # Nothing of it was ever read: there is nobody who would answer.
+            self._note_number(stream)
+            self._control.cancel(stream)
+            self._transport.reset(stream, H3Code.REQUEST_INCOMPLETE)
+            return []
+        if request.reading is Reading.HEADERS:
+            self._transport.reset(stream, H3Code.REQUEST_INCOMPLETE)
+            request.writing = Writing.ENDED
+        elif request.reading is not Reading.DISCARDING:
+            self._events.append(Reset(stream, code))
+        request.fin = True
+        self._discard(request)
+        return self._take_events()
+
+    def stop_received(self, stream: int, code: int) -> list[DownstreamEvent]:
+        """Take the client's STOP_SENDING; QUIC has reset our half already.
+
+        Raises:
+            H3ConnectionError: the stream was a critical one.
+        """
+        if stream & 3:
+            self._control.closed(stream)
+            return []
+        request = self._requests.get(stream)
+        if request is not None and request.writing is not Writing.ENDED:
+            request.writing = Writing.ENDED
+            request.out.clear()
+            if request.reading is not Reading.HEADERS:
+                self._events.append(Stopped(stream, code))
+            self._forget_if_done(request)
+        return self._take_events()
+
+    def _take_events(self) -> list[DownstreamEvent]:
+        events, self._events = self._events, []
+        return events
+
+    def _receive_uni(self, stream: int, data: bytes, end: bool) -> None:
+        self._transport.credit(stream, len(data))
+        for number in self._control.receive(stream, data, end):
+            request = self._requests.get(number)
+            if request is not None and request.blocked:
+                request.blocked = False
+                self._read_section(request, None)
+                self._read_frames(request)
+
+    def _note_number(self, stream: int) -> None:
+        self._next_request = max(self._next_request, stream + 4)
+
+    def _open(self, stream: int) -> RequestStream:
+        request = self._requests[stream] = RequestStream(stream)
+        self._note_number(stream)
+        if self._refuse_from is not None and stream >= self._refuse_from:
+            self.reset(stream, H3Code.REQUEST_REJECTED)
+        return request
+
+    def _receive_request(self, stream: int, data: bytes, end: bool) -> None:
+        request = self._requests.get(stream) or self._open(stream)
+        request.fin = request.fin or end
+        if request.reading is Reading.DISCARDING:
+            self._transport.credit(stream, len(data))
+            self._forget_if_done(request)
+            return
+        request.buffer = request.buffer + data if request.buffer else data
+        if not request.blocked:
+            self._read_frames(request)
+
+    def _read_frames(self, request: RequestStream) -> None:
+        """Read as much of the buffer as there are whole frames, or octets of DATA."""
+        while request.reading is not Reading.DISCARDING and not request.blocked:
+            if request.frame_left < 0 and not self._read_frame_header(request):
+                break
+            if not self._read_payload(request):
+                break
+        if request.fin and not request.blocked and request.reading is not Reading.DISCARDING:
+            self._end_of_stream(request)
+        self._forget_if_done(request)
+
+    def _read_frame_header(self, request: RequestStream) -> bool:
+        kind, at = varint.decode(request.buffer, 0)
+        if at < 0:
+            return False
+        length, at = varint.decode(request.buffer, at)
+        if at < 0:
+            return False
+        check_frame(request, kind)
+        take(request, at)
+        self._transport.credit(request.number, at)
+        request.frame_kind = kind
+        request.frame_left = length
+        if kind == varint.FRAME_HEADERS and length > self._header_bytes:
+            self._malformed(request, "the header section is too large", status=431)
+            return False
+        return True
+
+    def _read_payload(self, request: RequestStream) -> bool:
+        """Read one frame's payload, or what is there of DATA; say whether to go on."""
+        available = len(request.buffer)
+        left = request.frame_left
+        if request.frame_kind == varint.FRAME_HEADERS:
+            if available < left:
+                return False
+            payload = take(request, left)
+            request.frame_left = -1
+            self._transport.credit(request.number, left)
+            self._read_section(request, payload)
+            return True
+        count = min(left, available)
+        if count == 0 and left > 0:
+            return False
+        data = take(request, count)
+        request.frame_left = left - count or -1
+        if request.frame_kind != varint.FRAME_DATA:
+            self._transport.credit(request.number, count)
+            return True
+        self._read_data(request, data)
+        return True
+
+    def _read_data(self, request: RequestStream, data: bytes) -> None:
+        request.received += len(data)
+        if 0 <= request.expected < request.received:
+            self._transport.credit(request.number, len(data))
+            self._malformed(request, "more content than content-length says")
+            return
+        whole = request.fin and not request.buffer and request.frame_left < 0
+        if whole and request.expected > request.received:
+            self._transport.credit(request.number, len(data))
+            self._malformed(request, "less content than content-length says")
+            return
+        if not data and not whole:
+            return
+        request.owed += len(data)
+        self._events.append(Body(request.number, data, whole, len(data)))
+        if whole:
+            request.reading = Reading.DISCARDING
+
+    def _read_section(self, request: RequestStream, payload: bytes | None) -> None:
+        """Decode a field section; None resumes one that waited for the encoder stream."""
+        try:
+            fields = self._control.decode(request.number, payload)
+        except pylsqpack.StreamBlocked:
+            request.blocked = True
+            return
+        except FieldSectionTooLargeError:
+            self._malformed(request, "the header section is too large", status=431)
+            return
+        if request.reading is Reading.BODY:
+            self._read_trailers(request, fields)
+            return
+        head = make_head(request, fields)
+        if isinstance(head, str):
+            self._malformed(request, head)
+            return
+        request.reading = Reading.DISCARDING if head.end else Reading.BODY
+        self._events.append(head)
+
+    def _read_trailers(self, request: RequestStream, fields: Headers) -> None:
+        if any(name.startswith(b":") for name, _ in fields):
+            self._malformed(request, "a pseudo-header field among the trailers")
+        elif 0 <= request.expected != request.received:
+            self._malformed(request, "the content is not as long as content-length says")
+        else:
+            request.reading = Reading.ENDED
+            self._events.append(Trailers(request.number, fields))
+
+    def _end_of_stream(self, request: RequestStream) -> None:
+        """Deal with a FIN that did not come with the last DATA or HEADERS."""
+        if request.buffer or request.frame_left >= 0:
+            raise H3ConnectionError(H3Code.FRAME_ERROR, "the stream ended within a frame")
+        if request.reading is Reading.HEADERS:
+            self.reset(request.number, H3Code.REQUEST_INCOMPLETE)
+        elif request.reading is Reading.BODY:
+            if request.expected > request.received:
+                self._malformed(request, "less content than content-length says")
+                return
+            request.reading = Reading.DISCARDING
+            self._events.append(Body(request.number, b"", True, 0))
+        else:
+            request.reading = Reading.DISCARDING
+
+    def _malformed(self, request: RequestStream, reason: str, status: int = 400) -> None:
+        self._discard(request, settle=False)
+        self._events.append(Malformed(request.number, reason, status))
+        if not request.fin:
+            self._transport.stop(request.number, H3Code.NO_ERROR)
+
+    def _discard(self, request: RequestStream, *, settle: bool = True) -> None:
+        """Read no more of the request. `settle`: its receiver will not credit what it got."""
+        if request.reading < Reading.ENDED:
+            # A section of it may be on its way, or wait for the encoder stream.
+            self._control.cancel(request.number)
+        request.reading = Reading.DISCARDING
+        request.blocked = False
+        credit, request.buffer = len(request.buffer), b""
+        if settle:
+            credit += request.owed
+            request.owed = 0
+        if credit:
+            self._transport.credit(request.number, credit)
+        self._forget_if_done(request)
+
+    def _forget_if_done(self, request: RequestStream) -> None:
+        if (
+            request.fin
+            and request.reading is Reading.DISCARDING
+            and request.writing is Writing.ENDED
+            and not request.out
+            and not request.owed
+        ):
+            self._requests.pop(request.number, None)
+
+    # --- sending ----------------------------------------------------------------------------
+
+    def send_section(self, stream: int, fields: Headers, *, end: bool, last: bool) -> None:
+        """Send a field section. `last`: it is the final response's, or the trailers."""
+        request = self._requests.get(stream)
+        if request is None or request.writing is Writing.ENDED:
+            return
+        block = self._control.encode(stream, fields)
+        self._queue(request, varint.frame(varint.FRAME_HEADERS, block))
+        if end:
+            self._end_writing(request)
+        elif last:
+            request.writing = Writing.BODY
+
+    def send_data(self, stream: int, data: bytes, *, end: bool) -> None:
+        """Send a DATA frame."""
+        request = self._requests.get(stream)
+        if request is None or request.writing is Writing.ENDED:
+            return
+        if data:
+            self._queue(request, b"\x00" + varint.encode(len(data)))
+            request.out.append(data)
+        if end:
+            self._end_writing(request)
+
+    def _queue(self, request: RequestStream, octets: bytes) -> None:
+        if not request.out:
+            self._unsent.append(request)
+        request.out.append(octets)
+
+    def _end_writing(self, request: RequestStream) -> None:
+        if not request.out:
+            self._transport.send(request.number, b"", end=True)
+        request.writing = Writing.ENDED
+        self._forget_if_done(request)
+
+    def flush(self) -> None:
+        """Give to QUIC what was written since the last call, each stream's in one piece."""
+        self._control.flush()
+        if not self._unsent:
+            return
+        for request in self._unsent:
+            if request.out:
+                octets = b"".join(request.out)
+                request.out.clear()
+                ended = request.writing is Writing.ENDED
+                self._transport.send(request.number, octets, end=ended)
+                if ended:
+                    self._forget_if_done(request)
+        self._unsent.clear()
+
+    def unsent(self, stream: int) -> int:
+        """Count the octets of the stream that wait for `flush`."""
+        request = self._requests.get(stream)
+        return sum(map(len, request.out)) if request is not None else 0
+
+    def consume(self, stream: int, count: int) -> None:
+        """Credit `count` octets that were handed out in a `Body`."""
+        request = self._requests.get(stream)
+        if request is None:
+            return
+        count = min(count, request.owed)
+        if count:
+            request.owed -= count
+            self._transport.credit(stream, count)
+        if not request.owed:
+            self._forget_if_done(request)
+
+    def reset(self, stream: int, code: int) -> None:
+        """Abandon both halves of the stream."""
+        request = self._requests.get(stream)
+        if request is None:
+            return
+        if request.writing is not Writing.ENDED or request.out:
+            request.out.clear()
+            request.writing = Writing.ENDED
+        self._transport.reset(stream, code)
+        self.stop(stream, code)
+
+    def stop(self, stream: int, code: int) -> None:
+        """Ask for no more of the request."""
+        request = self._requests.get(stream)
+        if request is None:
+            return
+        if not request.fin:
+            self._transport.stop(stream, code)
+        self._discard(request)
+
+    def goaway(self) -> None:
+        """Announce that no more requests are welcome; from the second call on refuse them.
+
+        The first GOAWAY names the highest number there is, so that requests which cross it on
+        the wire are still served (RFC 9114 section 5.2).
+        """
+        if self._refuse_from is None and not self._control.goaway_sent:
+            self._control.send_goaway(varint.MAX_VARINT - 3)
+            return
+        if self._refuse_from is None:
+            self._refuse_from = self._next_request
+            self._control.send_goaway(self._refuse_from)
+
+    def open_requests(self) -> int:
+        """Count the requests that are not over."""
+        return len(self._requests)

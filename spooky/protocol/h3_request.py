@@ -1,0 +1,115 @@
+"""A request stream of HTTP/3: its state, its frames, and the head that its fields make.
+
+Plain state and functions over it; nothing here sends, credits or decodes. `h3.py` does that.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from spooky.errors import H3Code
+from spooky.protocol import varint
+from spooky.protocol.h3_control import H3ConnectionError
+from spooky.protocol.messages import Headers, RequestHead
+
+REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
+
+_NOT_ON_REQUEST_STREAMS = varint.HTTP2_ONLY_FRAMES | {
+    varint.FRAME_CANCEL_PUSH,
+    varint.FRAME_SETTINGS,
+    varint.FRAME_PUSH_PROMISE,
+    varint.FRAME_GOAWAY,
+    varint.FRAME_MAX_PUSH_ID,
+}
+
+
+class Reading(IntEnum):
+    """How far the request has been read."""
+
+    HEADERS = 0
+    BODY = 1
+    ENDED = 2
+    """Trailers are in: only unknown frames may follow."""
+    DISCARDING = 3
+    """Nothing of it is wanted any more."""
+
+
+class Writing(IntEnum):
+    """How far the response has been written."""
+
+    HEADERS = 0
+    BODY = 1
+    ENDED = 2
+
+
+@dataclass(slots=True)
+class RequestStream:
+    """One request stream: how far it has been read and written, and what it owes."""
+
+    number: int
+    reading: Reading = Reading.HEADERS
+    writing: Writing = Writing.HEADERS
+    buffer: bytes = b""
+    frame_kind: int = 0
+    frame_left: int = -1
+    """Octets of the frame that have not been read; -1 between frames."""
+    fin: bool = False
+    blocked: bool = False
+    expected: int = -1
+    """The request's content-length; -1: none."""
+    received: int = 0
+    owed: int = 0
+    """Octets that were handed out and have not been credited."""
+    out: list[bytes] = field(default_factory=list)
+
+
+def check_frame(request: RequestStream, kind: int) -> None:
+    """Refuse frames that have no place here (RFC 9114 sections 4.1 and 7.2)."""
+    if kind == varint.FRAME_DATA:
+        allowed = request.reading is Reading.BODY
+    elif kind == varint.FRAME_HEADERS:
+        allowed = request.reading is not Reading.ENDED
+    else:
+        allowed = kind not in _NOT_ON_REQUEST_STREAMS
+    if not allowed:
+        raise H3ConnectionError(H3Code.FRAME_UNEXPECTED, f"frame type {kind:#x} out of place")
+
+
+def take(request: RequestStream, count: int) -> bytes:
+    """Remove the first `count` octets of the buffer and return them."""
+    buffer = request.buffer
+    if count == len(buffer):
+        request.buffer = b""
+        return buffer
+    request.buffer = buffer[count:]
+    return buffer[:count]
+
+
+def make_head(request: RequestStream, fields: Headers) -> RequestHead | str:
+    """Sort pseudo-header fields out (RFC 9114 section 4.3); a string says what is wrong."""
+    pseudo: dict[bytes, bytes] = {}
+    headers: Headers = []
+    for name, value in fields:
+        if name[:1] != b":":
+            headers.append((name, value))
+            if name == b"content-length" and value.isdigit() and len(value) < 20:
+                request.expected = int(value)
+        elif headers or name in pseudo or name not in REQUEST_PSEUDO:
+            return f"pseudo-header field {name[:32]!r} is unknown, repeated or late"
+        else:
+            pseudo[name] = value
+    method = pseudo.get(b":method")
+    if method is None:
+        return "no :method"
+    end = request.fin and not request.buffer
+    if end and request.expected > 0:
+        return "less content than content-length says"
+    return RequestHead(
+        request.number,
+        method,
+        pseudo.get(b":scheme", b""),
+        pseudo.get(b":authority", b""),
+        pseudo.get(b":path", b""),
+        headers,
+        end,
+        pseudo.get(b":protocol"),
+    )

@@ -1,0 +1,189 @@
+"""What happens to a message's fields at a proxy (RFC 9110 section 7.6), both ways.
+
+It drops what belongs to one hop, and says who we are and for whom we ask. It relies on requests
+that `check_request` let pass. `alt-svc`, `expect`, `priority`, `early-data`, cookies and all that
+it does not know go through untouched.
+
+A rule: `x-forwarded-proto`, `-host` and `host` are what we saw, whatever the client claims;
+`x-forwarded-for`, `forwarded` and `via` are continued, for other proxies may stand before us.
+"""
+
+import ipaddress
+from functools import lru_cache
+
+from spooky.protocol.authority import split_authority
+from spooky.protocol.messages import Headers, Path, RequestHead, ResponseHead
+from spooky.protocol.request_check import (
+    CONNECTION_SPECIFIC,
+    Fault,
+    check_request,
+    check_trailers,
+)
+
+__all__ = [
+    "Fault",
+    "accept_of",
+    "check_request",
+    "check_trailers",
+    "forward_interim",
+    "forward_request",
+    "forward_response",
+    "forward_trailers",
+    "host_of",
+    "new_request_id",
+    "request_id",
+]
+
+_VIA_REQUEST = b"3 spooky"
+_VIA_RESPONSE = b"2 spooky"
+_VISIBLE = bytes(range(0x21, 0x7F))
+_LONGEST_REQUEST_ID = 128
+
+_CONTINUED = frozenset((b"x-forwarded-for", b"forwarded", b"via"))
+_REPLACED = CONNECTION_SPECIFIC | {
+    b"host",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-request-id",
+}
+_TOUCHED = _CONTINUED | _REPLACED | {b"content-length"}
+_DROPPED_IN_RESPONSES = CONNECTION_SPECIFIC | {b"via"}
+_TOUCHED_IN_RESPONSES = _DROPPED_IN_RESPONSES | {b"x-request-id"}
+
+_NOT_TRAILERS = (
+    CONNECTION_SPECIFIC
+    | _TOUCHED
+    | {b"te", b"trailer", b"expect", b"max-forwards", b"pragma", b"cache-control", b"range"}
+    | {b"content-encoding", b"content-range", b"content-type", b"cookie", b"set-cookie"}
+    | {b"authorization", b"proxy-authorization", b"www-authenticate", b"proxy-authenticate"}
+    | {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"}
+)
+"""Framing, routing, authentication, and what decides how a message is handled: a backend that
+merged these into the header section would be told something after it was checked."""
+
+
+def request_id(head: RequestHead) -> bytes | None:
+    """Return the client's x-request-id, 1 to 128 visible ASCII octets; None without such a one."""
+    for name, value in head.headers:
+        if name == b"x-request-id":
+            usable = 0 < len(value) <= _LONGEST_REQUEST_ID and not value.translate(None, _VISIBLE)
+            return value if usable else None
+    return None
+
+
+def new_request_id(rand: bytes) -> bytes:
+    """Make a request id of 32 hexadecimal digits out of 16 random octets."""
+    return rand.hex().encode()
+
+
+def accept_of(head: RequestHead) -> bytes | None:
+    """Return what the client says it accepts, None if it says nothing."""
+    found = [value for name, value in head.headers if name == b"accept"]
+    return b", ".join(found) if found else None
+
+
+def _authority_of(head: RequestHead) -> bytes:
+    """Return the authority, from Host where there is no `:authority` (RFC 9114 4.3.1)."""
+    if head.authority:
+        return head.authority
+    return next(value for name, value in head.headers if name == b"host")
+
+
+def host_of(head: RequestHead) -> str:
+    """Return the host that is asked for: lower case, no port, IPv6 in brackets."""
+    return split_authority(_authority_of(head))[0]
+
+
+def forward_request(head: RequestHead, client: Path, request_id: bytes) -> RequestHead:
+    """Return the head for the backend. `client` is where the request came from."""
+    authority = _authority_of(head)
+    kept, known = head.headers, _NOTHING
+    if not _TOUCHED.isdisjoint([name for name, _ in kept]):
+        kept, known = _set_aside(kept)
+    address, node = _nodes(client.peer[0])
+    forwarded = b"for=%b;host=%b;proto=https" % (node, _token_or_quoted(authority))
+    return RequestHead(
+        head.stream,
+        head.method,
+        b"https",
+        authority,
+        head.path,
+        [
+            *kept,
+            (b"x-forwarded-for", _continued(known, b"x-forwarded-for", address)),
+            (b"x-forwarded-proto", b"https"),
+            (b"x-forwarded-host", authority),
+            (b"forwarded", _continued(known, b"forwarded", forwarded)),
+            (b"via", _continued(known, b"via", _VIA_REQUEST)),
+            (b"x-request-id", request_id),
+        ],
+        head.end,
+        head.protocol,
+    )
+
+
+_NOTHING: dict[bytes, bytes] = {}
+
+
+def _set_aside(headers: Headers) -> tuple[Headers, dict[bytes, bytes]]:
+    """Part the fields that stay from the values that are continued."""
+    kept: Headers = []
+    known: dict[bytes, bytes] = {}
+    has_length = False
+    for name, value in headers:
+        if name in _CONTINUED:
+            if value:
+                known[name] = _continued(known, name, value)
+        elif name == b"content-length":
+            # Repeated with the same value it is one (RFC 9110 section 8.6).
+            if not has_length:
+                kept.append((name, value))
+            has_length = True
+        elif name not in _REPLACED:
+            kept.append((name, value))
+    return kept, known
+
+
+def _continued(known: dict[bytes, bytes], name: bytes, value: bytes) -> bytes:
+    before = known.get(name)
+    return value if before is None else b"%b, %b" % (before, value)
+
+
+@lru_cache(maxsize=4096)
+def _nodes(peer: str) -> tuple[bytes, bytes]:
+    """Write an address for x-forwarded-for, and as a node of RFC 7239 section 6."""
+    address = ipaddress.ip_address(peer.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        text = str(address).encode()
+        return text, b'"[%b]"' % text
+    text = str(getattr(address, "ipv4_mapped", None) or address).encode()
+    return text, text
+
+
+def _token_or_quoted(authority: bytes) -> bytes:
+    """Write a value of RFC 7239: a port's colon and IPv6's brackets need quotes."""
+    return b'"%b"' % authority if b":" in authority else authority
+
+
+def forward_response(head: ResponseHead, request_id: bytes) -> Headers:
+    """Return the fields for the client; the backend's own x-request-id is left as it is."""
+    headers = head.headers
+    names = [name for name, _ in headers]
+    if _TOUCHED_IN_RESPONSES.isdisjoint(names):
+        return [*headers, (b"via", _VIA_RESPONSE), (b"x-request-id", request_id)]
+    passed = [value for name, value in headers if name == b"via" and value]
+    kept = [field for field in headers if field[0] not in _DROPPED_IN_RESPONSES]
+    kept.append((b"via", b", ".join((*passed, _VIA_RESPONSE))))
+    if b"x-request-id" not in names:
+        kept.append((b"x-request-id", request_id))
+    return kept
+
+
+def forward_interim(headers: Headers) -> Headers:
+    """Return the fields of an interim response for the client."""
+    return [field for field in headers if field[0] not in CONNECTION_SPECIFIC]
+
+
+def forward_trailers(headers: Headers) -> Headers:
+    """Return those of a message's trailers that may be trailers (RFC 9110 section 6.5.1)."""
+    return [field for field in headers if field[0] not in _NOT_TRAILERS and field[0][:1] != b":"]

@@ -1,0 +1,298 @@
+"""The QUIC connection: aioquic's, with what a proxy needs and aioquic has no hook for.
+
+The only file that touches private attributes of aioquic, whose version is pinned exactly; the
+tests name every attribute used here. It owns: connection IDs that carry the slot, reset tokens
+derived from them, flow-control credit given on consumption instead of on receipt, certificates
+chosen by server name, and how full a stream's send buffer is. It never parses HTTP.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aioquic import tls
+from aioquic._buffer import Buffer
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import (
+    QuicConnection,
+    QuicConnectionAdapter,
+    QuicConnectionId,
+    logger,
+)
+from aioquic.quic.packet import QuicProtocolVersion
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.stream import QuicStream
+
+from spooky.protocol.cid import CID_LENGTH, mint, reset_token
+
+SMALLEST_STREAM_FRAME = 24
+"""Room below which a STREAM frame is not begun: its header, and some octets to be worth it."""
+
+SUPPORTED_VERSIONS = (int(QuicProtocolVersion.VERSION_1), int(QuicProtocolVersion.VERSION_2))
+
+
+class ServerIdentity(Protocol):
+    """A certificate chain, leaf first, and its private key."""
+
+    @property
+    def chain(self) -> Sequence[Any]:
+        """The certificates, as `cryptography` objects."""
+
+    @property
+    def key(self) -> Any:
+        """The private key, as a `cryptography` object."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What all connections of one listener in one worker have in common.
+
+    `select` gives the identity for a server name (None: the client sent none). `reset_key`
+    derives stateless reset tokens. `random` returns so many random octets.
+    """
+
+    select: Callable[[str | None], ServerIdentity]
+    slot: int
+    reset_key: bytes
+    random: Callable[[int], bytes]
+    idle_timeout: float = 30.0
+    max_datagram_size: int = 1200
+    streams: int = 128
+    stream_window: int = 256 * 1024
+    connection_window: int = 1024 * 1024
+    send_buffer: int = 256 * 1024
+    header_bytes: int = 32 * 1024
+
+    def configuration(self) -> QuicConfiguration:
+        """Make the aioquic configuration; one serves all connections."""
+        identity = self.select(None)
+        return QuicConfiguration(
+            is_client=False,
+            alpn_protocols=["h3"],
+            certificate=identity.chain[0],
+            certificate_chain=list(identity.chain[1:]),
+            private_key=identity.key,
+            connection_id_length=CID_LENGTH,
+            congestion_control_algorithm="cubic",
+            idle_timeout=self.idle_timeout,
+            max_data=self.connection_window,
+            max_datagram_size=self.max_datagram_size,
+            max_stream_data=self.stream_window,
+            supported_versions=list(SUPPORTED_VERSIONS),
+        )
+
+
+class _Silence(QuicConnectionAdapter):
+    """A logger that does nothing: aioquic logs from the packet path, at a price per call."""
+
+    def debug(self, *_args: object, **_kwargs: object) -> None:
+        """Say nothing."""
+
+    info = warning = error = debug
+
+
+_SILENCE = _Silence(logger, {})
+
+
+class ServerConnection(QuicConnection):
+    """One QUIC connection of a client."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        configuration: QuicConfiguration,
+        original_destination_cid: bytes,
+    ) -> None:
+        super().__init__(
+            configuration=configuration,
+            original_destination_connection_id=original_destination_cid,
+        )
+        self._settings = settings
+        self._logger = _SILENCE
+        self._local_max_streams_bidi.value = settings.streams
+        self._local_max_streams_bidi.sent = settings.streams
+        self._connection_credit = 0
+        self.server_name: str | None = None
+        self._host_cids = [self._new_cid(0, was_sent=True)]
+        self.host_cid = self._host_cids[0].cid
+        self._local_initial_source_connection_id = self.host_cid
+
+    # --- connection IDs ---------------------------------------------------------------------
+
+    def _new_cid(self, sequence: int, *, was_sent: bool = False) -> QuicConnectionId:
+        cid = mint(self._settings.slot, self._settings.random(CID_LENGTH))
+        return QuicConnectionId(
+            cid=cid,
+            sequence_number=sequence,
+            stateless_reset_token=reset_token(self._settings.reset_key, cid),
+            was_sent=was_sent,
+        )
+
+    def _replenish_connection_ids(self) -> None:
+        while len(self._host_cids) < min(8, self._remote_active_connection_id_limit):
+            self._host_cids.append(self._new_cid(self._host_cid_seq))
+            self._host_cid_seq += 1
+
+    def connection_ids(self) -> list[bytes]:
+        """List the connection IDs that the client may write to now."""
+        return [cid.cid for cid in self._host_cids]
+
+    # --- TLS --------------------------------------------------------------------------------
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        context = self.tls
+        handle_hello = context._server_handle_hello
+
+        def choose_and_handle(input_buf: Buffer, initial_buf: Buffer, later_buf: Buffer) -> None:
+            # The certificate decides which signature algorithm is negotiated, so it has to be
+            # chosen before aioquic looks at the ClientHello.
+            message = input_buf.data_slice(0, input_buf.capacity)
+            hello = tls.pull_client_hello(Buffer(data=message))
+            self.server_name = _normal_name(hello.server_name)
+            identity = self._settings.select(self.server_name)
+            context.certificate = identity.chain[0]
+            context.certificate_chain = list(identity.chain[1:])
+            context.certificate_private_key = identity.key
+            handle_hello(input_buf, initial_buf, later_buf)
+
+        context._server_handle_hello = choose_and_handle  # type: ignore[assignment,method-assign]
+
+    def negotiated_version(self) -> int:
+        """Return the QUIC version in use, 0 before it is known."""
+        return self._version or 0
+
+    # --- flow control -----------------------------------------------------------------------
+
+    def credit(self, stream_id: int, count: int) -> None:
+        """Let the client send `count` more octets, on the stream and on the connection.
+
+        The client is told in steps of half a window, so that a frame is not sent for every
+        packet.
+        """
+        self._credit_connection(count)
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.receiver._final_size is None:
+            stream.max_stream_data_local += count
+
+    def _credit_connection(self, count: int) -> None:
+        self._connection_credit += count
+        if self._connection_credit * 2 >= self._settings.connection_window:
+            self._local_max_data.value += self._connection_credit
+            self._connection_credit = 0
+
+    def credit_reset(self, stream_id: int) -> None:
+        """Give back what a reset stream took of the connection's window without delivering it."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            receiver = stream.receiver
+            self._credit_connection(receiver.highest_offset - receiver._buffer_start)
+
+    def _write_connection_limits(self, builder: Any, space: Any) -> None:
+        # aioquic doubles the window once half of it is used, on receipt: with `used` out of its
+        # sight it only announces what `credit` allowed.
+        limit = self._local_max_data
+        used, limit.used = limit.used, 0
+        try:
+            super()._write_connection_limits(builder, space)
+        finally:
+            limit.used = used
+
+    def _write_stream_limits(self, builder: Any, space: Any, stream: QuicStream) -> None:
+        grown = stream.max_stream_data_local - stream.max_stream_data_local_sent
+        if grown * 2 < self._settings.stream_window:
+            return
+        receiver = stream.receiver
+        highest, receiver.highest_offset = receiver.highest_offset, 0
+        try:
+            super()._write_stream_limits(builder, space, stream)
+        finally:
+            receiver.highest_offset = highest
+
+    # --- sending ----------------------------------------------------------------------------
+
+    def _write_stream_frame(
+        self, builder: QuicPacketBuilder, space: Any, stream: QuicStream, max_offset: int
+    ) -> int:
+        # aioquic asks every stream for a frame in every packet, also when the packet is full
+        # or the stream has just sent its last octet: with ten streams that is most of its work.
+        if builder.remaining_flight_space < SMALLEST_STREAM_FRAME:
+            return 0
+        used = super()._write_stream_frame(builder, space, stream, max_offset)
+        sender = stream.sender
+        if not sender._pending_eof and not len(sender._pending):
+            sender.buffer_is_empty = True
+        return used
+
+    def buffered(self, stream_id: int) -> int:
+        """Count the octets of the stream that the client has not acknowledged yet."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return 0
+        sender = stream.sender
+        return sender._buffer_stop - sender._buffer_start
+
+    def has_unacknowledged(self) -> bool:
+        """Say whether the client has not confirmed yet that it has all of some response."""
+        return any(
+            not stream_id & 3 and not stream.sender.is_finished
+            for stream_id, stream in self._streams.items()
+        )
+
+    def open_uni(self) -> int:
+        """Open a unidirectional stream; return its number."""
+        stream_id = self.get_next_available_stream_id(is_unidirectional=True)
+        self.send_stream_data(stream_id, b"")
+        return stream_id
+
+    def send(self, stream_id: int, data: bytes, *, end: bool) -> None:
+        """Send octets on a stream; nothing happens where its sending half is over."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            sender = stream.sender
+            if sender._reset_error_code is None and sender._buffer_fin is None:
+                sender.write(data, end)
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """Reset our half of the stream; nothing happens where it is over."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            sender = stream.sender
+            sender.reset(code)
+            if sender._reset_error_code is not None:
+                # aioquic keeps the octets of a reset stream until it is discarded.
+                sender._buffer.clear()
+                sender._buffer_start = sender._buffer_stop
+
+    def stop(self, stream_id: int, code: int) -> None:
+        """Ask the client to stop sending on the stream; nothing happens where it has ended."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.receiver.is_finished:
+            stream.receiver.stop(code)
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        """Take what is to be sent now; nothing before a datagram was understood."""
+        return super().datagrams_to_send(now) if self._network_paths else []
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def handle_timer(self, now: float) -> None:
+        """Act on a deadline that has passed; nothing happens once the connection is over."""
+        if self._close_at is not None:
+            super().handle_timer(now)
+
+    def closing(self) -> tuple[int, str, bool] | None:
+        """Return (code, reason, by peer) once the connection is closing, else None.
+
+        aioquic tells of a close only when its closing or draining period is over, which is too
+        late to cancel what the client has in flight.
+        """
+        event = self._close_event
+        if event is None:
+            return None
+        by_peer = self._state.name == "DRAINING"
+        return event.error_code, event.reason_phrase, by_peer
+
+
+def _normal_name(server_name: str | None) -> str | None:
+    return server_name.lower().rstrip(".") if server_name else None
