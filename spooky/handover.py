@@ -5,7 +5,8 @@ the command line gave it.
 """
 
 import socket
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -52,7 +53,8 @@ class WorkerSpec:
     """All that a worker gets from its master.
 
     `identities` is what `config.certs.load_identities` returned for each listener, in their
-    order; it holds private keys and is never logged. `ready_fd` takes one line: `ready`, or the
+    order; it holds private keys and is never logged. `client_contexts` has the TLS context for
+    each upstream with `https://` backends, by its name. `ready_fd` takes one line: `ready`, or the
     reason of a boot failure. `process_row` is the row of `shm.ProcessTable` that it writes.
     """
 
@@ -61,6 +63,7 @@ class WorkerSpec:
     config: Config
     listeners: tuple[BoundListener, ...]
     identities: tuple[Any, ...]
+    client_contexts: Mapping[str, ssl.SSLContext]
     mailboxes: Mailboxes
     keys: SharedKeys
     ready_fd: int

@@ -1,0 +1,232 @@
+"""One QUIC client connection: it feeds the engine, gives each request to an exchange, flushes.
+
+Whatever goes wrong in here ends this connection and no other: it is one of the few places with a
+broad `except`, for an engine that meets octets which its author did not think of.
+"""
+
+import logging
+from typing import Protocol
+
+from spooky.errors import H3Code, Kind
+from spooky.protocol.messages import (
+    Body,
+    CidIssued,
+    CidRetired,
+    Closed,
+    DownstreamEngine,
+    DownstreamEvent,
+    Malformed,
+    Path,
+    Ready,
+    RequestHead,
+    Reset,
+    Stopped,
+    Trailers,
+    Writable,
+)
+from spooky.worker.relay import Exchange, Services
+from spooky.worker.udp import UdpSocket
+
+log = logging.getLogger("spooky.client")
+
+SECOND_GOAWAY_S = 0.2
+"""Between announcing the end and refusing requests; a round trip of most clients."""
+
+
+class ClientHome(Protocol):
+    """What a client needs of the intake."""
+
+    def touch(self, client: "Client") -> None:
+        """Flush the client at the end of this turn."""
+
+    def learn(self, cid: bytes, client: "Client") -> None:
+        """Route a connection ID to the client."""
+
+    def forget(self, cid: bytes, client: "Client") -> None:
+        """Stop routing a connection ID."""
+
+    def remove(self, client: "Client") -> None:
+        """Forget the client."""
+
+
+class Client:
+    """A client connection and its exchanges."""
+
+    __slots__ = (
+        "_draining",
+        "_engine",
+        "_exchanges",
+        "_home",
+        "_refusing",
+        "_removed",
+        "_services",
+        "cids",
+        "path",
+        "server_name",
+        "timer_at",
+        "udp",
+    )
+
+    def __init__(
+        self,
+        home: ClientHome,
+        engine: DownstreamEngine,
+        udp: UdpSocket,
+        services: Services,
+        path: Path,
+    ) -> None:
+        self._home = home
+        self._engine = engine
+        self._services = services
+        self._exchanges: dict[int, Exchange] = {}
+        self._draining = False
+        self._refusing = False
+        self._removed = False
+        self.udp = udp
+        self.path = path
+        self.cids: set[bytes] = set()
+        self.timer_at: float | None = None
+        self.server_name: str | None = None
+
+    # --- in ---------------------------------------------------------------------------------
+
+    def receive(self, datagram: bytes, path: Path, now: float) -> None:
+        """Take a datagram of this connection."""
+        try:
+            self.path = path
+            self._handle(self._engine.receive(datagram, path, now))
+        except Exception as error:
+            self._crash(error)
+        self._home.touch(self)
+
+    def deadline(self) -> float | None:
+        """Say when `expire` is due."""
+        return None if self._removed else self._engine.deadline()
+
+    def expire(self, now: float) -> None:
+        """Act on the engine's deadline."""
+        if self._removed:
+            return
+        try:
+            self._handle(self._engine.handle_timer(now))
+        except Exception as error:
+            self._crash(error)
+        self._home.touch(self)
+
+    def flush(self, now: float) -> bool:
+        """Send what there is; return False if the socket is full."""
+        if self._removed:
+            return True
+        try:
+            datagrams = self._engine.datagrams_to_send(now)
+            self._handle(self._engine.events())
+            over = self._engine.deadline() is None
+        except Exception as error:
+            self._crash(error)
+            return True
+        if self._refusing:
+            self._close_if_idle()
+        sent = self.udp.send(datagrams) if datagrams else True
+        if over:
+            self._remove()
+        return sent
+
+    def touch(self) -> None:
+        """Have what was sent flushed at the end of this turn."""
+        self._home.touch(self)
+
+    def _crash(self, error: Exception) -> None:
+        """End the connection after a fault of the engine or of ours."""
+        log.error(
+            "client %s: closed after an internal error: %s: %s",
+            self.path.peer[0],
+            type(error).__name__,
+            error,
+            exc_info=log.isEnabledFor(logging.DEBUG),
+        )
+        self._lost("internal error")
+        self._remove()
+
+    def _remove(self) -> None:
+        if not self._removed:
+            self._removed = True
+            self._lost("connection over")
+            self._home.remove(self)
+
+    # --- events -----------------------------------------------------------------------------
+
+    def _handle(self, events: list[DownstreamEvent]) -> None:
+        exchanges = self._exchanges
+        for event in events:
+            match event:
+                case RequestHead():
+                    exchange = Exchange(self, self._engine, self._services, event.stream)
+                    exchanges[event.stream] = exchange
+                    exchange.start(event)
+                case Body() | Trailers() | Reset() | Stopped() | Writable():
+                    if (known := exchanges.get(event.stream)) is not None:
+                        known.on_client_event(event)
+                case Malformed():
+                    self._refuse(event)
+                case _:
+                    self._handle_connection_event(event)
+
+    def _handle_connection_event(self, event: DownstreamEvent) -> None:
+        match event:
+            case CidIssued():
+                self._home.learn(event.cid, self)
+            case CidRetired():
+                self._home.forget(event.cid, self)
+            case Ready():
+                self.server_name = event.server_name
+                if self._draining:
+                    self._engine.goaway()
+            case Closed():
+                log.debug("client %s: closed: %s", self.path.peer[0], event.reason or "in order")
+                self._lost(event.reason or "closed by the client")
+            case _:
+                pass
+
+    def _refuse(self, event: Malformed) -> None:
+        """Answer a malformed request, before or after its head was passed on."""
+        kind = Kind.HEADERS_TOO_LARGE if event.status == 431 else Kind.BAD_REQUEST
+        exchange = self._exchanges.get(event.stream)
+        if exchange is None:
+            exchange = Exchange(self, self._engine, self._services, event.stream)
+            self._exchanges[event.stream] = exchange
+        exchange.fail(kind, event.reason)
+
+    def _lost(self, reason: str) -> None:
+        """End what is in flight: nobody is there to read it."""
+        exchanges, self._exchanges = self._exchanges, {}
+        for exchange in exchanges.values():
+            exchange.abandon(reason)
+
+    def finished(self, stream: int) -> None:
+        """Forget an exchange that is over."""
+        self._exchanges.pop(stream, None)
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Say GOAWAY, let open requests finish, then close."""
+        self._draining = True
+        self._engine.goaway()
+        self._home.touch(self)
+        self._services.loop.call_later(SECOND_GOAWAY_S, self._refuse_requests)
+
+    def _refuse_requests(self) -> None:
+        if not self._removed:
+            self._refusing = True
+            self._engine.goaway()
+            self._home.touch(self)
+
+    def _close_if_idle(self) -> None:
+        if not self._exchanges and self._engine.is_idle():
+            self._refusing = False
+            self.close(H3Code.NO_ERROR, "")
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the connection now; what is in flight is lost."""
+        self._engine.close(code, reason)
+        self._home.touch(self)

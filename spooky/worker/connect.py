@@ -1,0 +1,59 @@
+"""How a transport to a backend is made, and what to tell when it cannot be.
+
+It owns the way from a name to a connected socket with TLS on it; which connections are wanted is
+the pool's to say, and what is spoken on them the connection's.
+"""
+
+import asyncio
+import os
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+from spooky.config.model import Backend
+
+_EYEBALLS_DELAY_S = 0.25
+"""Between attempts at a name's several addresses (RFC 8305 section 8)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect to; `tls` is None for cleartext."""
+
+    backend: Backend
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+    """The name to ask for and to verify; None: the backend's host."""
+
+
+async def open_transport(
+    loop: asyncio.AbstractEventLoop, endpoint: Endpoint, protocol: asyncio.Protocol
+) -> None:
+    """Connect `protocol`, trying all addresses of the host.
+
+    Raises:
+        OSError: there is no connection to be had, or TLS failed.
+        ValueError: the host's name cannot be looked up at all.
+    """
+    backend = endpoint.backend
+    options: dict[str, Any] = {}
+    if endpoint.tls is not None:
+        options["ssl"] = endpoint.tls
+        options["server_hostname"] = endpoint.server_name or backend.host
+    if isinstance(loop, asyncio.BaseEventLoop):
+        # uvloop tries the addresses one after another.
+        options["happy_eyeballs_delay"] = _EYEBALLS_DELAY_S
+    await loop.create_connection(lambda: protocol, backend.host, backend.port, **options)
+
+
+def describe_failure(error: Exception) -> str:
+    """Say in a few words why no connection came about."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not accepted: {error.verify_message}"
+        case ssl.SSLError():
+            return f"TLS failed: {error.reason or error}"
+        case OSError() if error.errno is not None and error.errno > 0:
+            return os.strerror(error.errno).lower()
+        case _:
+            return str(error) or type(error).__name__

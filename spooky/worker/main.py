@@ -1,0 +1,190 @@
+"""The worker process: it puts the parts together, says that it is ready, serves, drains, leaves.
+
+SIGQUIT drains: connections get GOAWAY, open requests finish, at most for the drain timeout.
+SIGTERM leaves at once, SIGUSR1 reopens the logs. It owns no decision about a request.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+
+import uvloop
+
+from spooky import log as logs
+from spooky.config.certs import Identity, covers
+from spooky.errors import ExitCode, H3Code
+from spooky.handover import WorkerSpec
+from spooky.protocol.headers import new_request_id
+from spooky.protocol.quic import ServerSettings
+from spooky.shm import Column, ProcessState
+from spooky.worker.deadlines import Sweep
+from spooky.worker.handoff import Handoff
+from spooky.worker.intake import Intake, Port
+from spooky.worker.observe import Observer
+from spooky.worker.relay import Services
+from spooky.worker.udp import UdpSocket
+from spooky.worker.upstreams import make_upstreams
+
+log = logging.getLogger("spooky.worker")
+
+HEARTBEAT_S = 0.5
+ACCESS_FLUSH_S = 0.2
+PROMOTION_POLL_S = 0.002
+"""Between looks at whether this generation is the one that serves, until it is."""
+
+
+def run(spec: WorkerSpec) -> int:
+    """Run a worker until it is done; return its exit code."""
+    # Short-lived cycles are few here, and a full collection stops the data path.
+    gc.set_threshold(20_000, 50, 100)
+    with contextlib.closing(uvloop.new_event_loop()) as loop:
+        asyncio.set_event_loop(loop)
+        return loop.run_until_complete(Worker(spec, loop).serve())
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, spec: WorkerSpec, loop: asyncio.AbstractEventLoop) -> None:
+        self._spec = spec
+        self._loop = loop
+        self._done = asyncio.Event()
+        config = spec.config
+        self._access = logs.AccessLog(config.log.access) if config.log.access else None
+        self._observer = Observer(self._access, config.log.format)
+        self._upstreams = make_upstreams(config, spec.client_contexts, loop, random.random)
+        self._services = Services(
+            loop=loop,
+            limits=config.limits,
+            upstreams=self._upstreams,
+            observer=self._observer,
+            new_request_id=lambda: new_request_id(os.urandom(16)),
+            misdirected=_misdirected(spec),
+        )
+        self._handoff = Handoff(spec.slot, spec.mailboxes)
+        self._intake = Intake(loop, _make_ports(spec), self._handoff, self._services)
+        self._sweep = Sweep(self._services)
+        self._row = spec.table.row(spec.process_row)
+        self._draining = False
+
+    async def serve(self) -> int:
+        """Serve until told to leave."""
+        self._loop.add_signal_handler(signal.SIGQUIT, self._drain)
+        self._loop.add_signal_handler(signal.SIGTERM, self._done.set)
+        self._loop.add_signal_handler(signal.SIGUSR1, self._reopen)
+        self._row.set(Column.PID, os.getpid())
+        self._row.set(Column.STATE, ProcessState.READY)
+        self._beat()
+        self._sweep.start()
+        self._flush_access()
+        os.write(self._spec.ready_fd, b"ready\n")
+        os.close(self._spec.ready_fd)
+        self._start_when_active()
+        await self._done.wait()
+        await self._leave()
+        return ExitCode.OK
+
+    def _start_when_active(self) -> None:
+        """Begin to read once the master has made this generation the one that serves."""
+        if self._draining:
+            return
+        if self._spec.table.is_active(self._spec.generation):
+            self._intake.start()
+            log.info("serving")
+        else:
+            self._loop.call_later(PROMOTION_POLL_S, self._start_when_active)
+
+    # --- what recurs ------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        """Publish that the loop turns, and the gauges."""
+        row = self._row
+        row.set(Column.HEARTBEAT_MS, int(time.monotonic() * 1000))
+        row.set(Column.CONNECTIONS, self._intake.connections())
+        row.set(Column.IN_FLIGHT, len(self._services.exchanges))
+        row.add(Column.REQUESTS_TOTAL, self._observer.take_count())
+        self._loop.call_later(HEARTBEAT_S, self._beat)
+
+    def _flush_access(self) -> None:
+        if self._access is not None:
+            self._access.flush()
+            self._loop.call_later(ACCESS_FLUSH_S, self._flush_access)
+
+    def _reopen(self) -> None:
+        logs.reopen()
+        if self._access is not None:
+            self._access.reopen()
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Take nothing new, finish what is open, leave when all is done or time is up."""
+        if self._draining:
+            return
+        self._draining = True
+        self._row.set(Column.STATE, ProcessState.DRAINING)
+        log.info("draining %d connections", self._intake.connections())
+        if not self._spec.table.is_active(self._spec.generation):
+            # A successor reads the sockets now and hands over what is for connections of ours.
+            self._intake.stop_reading()
+        self._loop.call_later(self._spec.config.drain_timeout, self._done.set)
+        self._intake.drain(self._done.set)
+
+    async def _leave(self) -> None:
+        left = self._intake.connections()
+        if left:
+            log.info("closing %d connections", left)
+        self._sweep.stop()
+        self._intake.close(H3Code.NO_ERROR, "shutting down")
+        await self._upstreams.close()
+        if self._access is not None:
+            self._access.close()
+
+
+def _make_ports(spec: WorkerSpec) -> list[Port]:
+    ports = []
+    for index, (bound, identities) in enumerate(zip(spec.listeners, spec.identities, strict=True)):
+        settings = _server_settings(spec, identities.select)
+        ports.append(Port(index, UdpSocket(bound.socket), settings, settings.configuration()))
+    return ports
+
+
+def _server_settings(spec: WorkerSpec, select: Callable[[str | None], Identity]) -> ServerSettings:
+    limits = spec.config.limits
+    return ServerSettings(
+        select=select,
+        slot=spec.slot,
+        reset_key=spec.keys.reset,
+        random=os.urandom,
+        idle_timeout=limits.client_idle_timeout,
+        max_datagram_size=limits.max_datagram_size,
+        streams=limits.streams_per_connection,
+        stream_window=limits.stream_window,
+        connection_window=limits.connection_window,
+        send_buffer=limits.response_buffer,
+        header_bytes=limits.request_header_bytes,
+    )
+
+
+def _misdirected(spec: WorkerSpec) -> Callable[[str | None, str], bool]:
+    """Say 421 where another certificate than the connection's is the one for a host.
+
+    A host that no certificate covers is let through: its name may be terminated elsewhere.
+    """
+    stores = spec.identities
+
+    def misdirected(server_name: str | None, host: str) -> bool:
+        if server_name is None or server_name == host:
+            return False
+        return all(
+            not covers(store.select(server_name), host) and covers(store.select(host), host)
+            for store in stores
+        )
+
+    return misdirected

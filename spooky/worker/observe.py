@@ -1,0 +1,112 @@
+"""What is known of an exchange once it is over, and the access log that is made of it.
+
+One frozen `Outcome` per exchange; every reader of what happened reads that record.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from spooky.errors import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An exchange that is over. Times are seconds, sizes octets of content."""
+
+    request_id: bytes
+    client: str
+    method: bytes
+    authority: bytes
+    path: bytes
+    status: int
+    """What the client was told; 499 if it left first, 0 if it was told nothing."""
+    bytes_received: int
+    bytes_sent: int
+    duration: float
+    upstream: str
+    backend: str
+    backend_duration: float
+    retries: int
+    error: Kind | None
+    detail: str
+
+
+class LineSink(Protocol):
+    """Where access lines go."""
+
+    def write(self, line: bytes) -> None:
+        """Take a line, without its newline."""
+
+
+def _text(octets: bytes) -> str:
+    """Show octets of a client in a log: what is not printable ASCII is escaped."""
+    text = octets.decode("latin-1")
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return "".join(
+        char if " " <= char <= "~" and char not in '"\\' else f"\\x{ord(char):02x}" for char in text
+    )
+
+
+def _timestamp(now: float) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+    return f"{whole}.{int(now % 1 * 1000):03d}Z"
+
+
+def plain_line(outcome: Outcome, now: float) -> bytes:
+    """Format an access line for people: fixed order, `-` for what there is not."""
+    return (
+        f"{_timestamp(now)} {outcome.client} "
+        f'"{_text(outcome.method)} {_text(outcome.authority)}{_text(outcome.path)}" '
+        f"{outcome.status} {outcome.bytes_sent} {outcome.bytes_received} "
+        f"{outcome.duration * 1000:.1f}ms "
+        f"upstream={outcome.upstream or '-'} backend={outcome.backend or '-'} "
+        f"backend_time={outcome.backend_duration * 1000:.1f}ms retries={outcome.retries} "
+        f"error={outcome.error.value if outcome.error else '-'} "
+        f"id={outcome.request_id.decode('latin-1') or '-'}"
+    ).encode()
+
+
+def json_line(outcome: Outcome, now: float) -> bytes:
+    """Format an access line for machines: one JSON object."""
+    fields = {
+        "time": _timestamp(now),
+        "request_id": outcome.request_id.decode("latin-1"),
+        "client": outcome.client,
+        "method": _text(outcome.method),
+        "authority": _text(outcome.authority),
+        "path": _text(outcome.path),
+        "status": outcome.status,
+        "bytes_sent": outcome.bytes_sent,
+        "bytes_received": outcome.bytes_received,
+        "duration": round(outcome.duration, 6),
+        "upstream": outcome.upstream or None,
+        "backend": outcome.backend or None,
+        "backend_duration": round(outcome.backend_duration, 6),
+        "retries": outcome.retries,
+        "error": outcome.error.value if outcome.error else None,
+        "detail": outcome.detail or None,
+    }
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+class Observer:
+    """Takes the outcome of each exchange."""
+
+    def __init__(self, access: LineSink | None, log_format: str) -> None:
+        self._access = access
+        self._format = json_line if log_format == "json" else plain_line
+        self._count = 0
+
+    def record(self, outcome: Outcome) -> None:
+        """Count an exchange and write its access line."""
+        self._count += 1
+        if self._access is not None:
+            self._access.write(self._format(outcome, time.time()))
+
+    def take_count(self) -> int:
+        """Return how many exchanges have ended since the last call."""
+        count, self._count = self._count, 0
+        return count

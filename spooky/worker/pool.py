@@ -1,0 +1,298 @@
+"""The connections of this worker to one backend, and the requests that wait for one.
+
+Decisions are made at once, in `Pool.request` and the three calls of a connection (`on_ready`,
+`on_room`, `on_gone`); only making a connection takes a task. It never repeats a request: that is
+the relay's.
+
+Rules: a request waits only while no connection has room, and no longer than the queue's timeout;
+while no connection is up, a failed attempt to make one is told to all who wait.
+"""
+
+import asyncio
+import math
+import ssl
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from spooky.config.model import Backend, Limits, Timeouts
+from spooky.errors import Kind
+from spooky.protocol.h2 import H2Engine, H2Limits
+from spooky.protocol.messages import RequestHead
+from spooky.worker.backend import BackendConnection, StreamHandler
+from spooky.worker.connect import Endpoint, describe_failure, open_transport
+
+__all__ = ["Pool", "PoolStats", "StreamHandler", "Ticket", "connections_to_open"]
+
+_BUSY = 0.8
+"""The share of its streams in use from which on another connection is opened ahead of need."""
+_GROW_AGAIN_S = 1.0
+"""Before growing is tried again, after it failed while there are connections that work."""
+_CLOSE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """A pool at one moment."""
+
+    connections: int
+    connecting: int
+    in_flight: int
+    queued: int
+
+
+def connections_to_open(stats: PoolStats, capacity: int, limits: Limits) -> int:
+    """Say how many connections more a pool wants.
+
+    Args:
+        stats: what there is.
+        capacity: how many streams its connections allow together.
+        limits: how many connections there may be, and streams on each of them.
+    """
+    allowed = limits.backend_connections - stats.connections - stats.connecting
+    waiting = stats.queued - stats.connecting * limits.backend_streams
+    if waiting > 0:
+        return max(0, min(allowed, math.ceil(waiting / limits.backend_streams)))
+    busy = stats.connections > 0 and stats.in_flight >= _BUSY * capacity
+    return 1 if busy and stats.connecting == 0 and allowed > 0 else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request without a stream, and until when (on the loop's clock) it may be so."""
+
+    head: RequestHead
+    handler: StreamHandler
+    deadline: float
+
+
+class Ticket:
+    """A request's place in the queue, if it has one."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self, queue: "OrderedDict[Ticket, _Waiting]") -> None:
+        self._queue = queue
+
+    def cancel(self) -> None:
+        """Leave the queue; the handler hears nothing more. Does nothing once it has left."""
+        self._queue.pop(self, None)
+
+
+_NOT_WAITING = Ticket(OrderedDict())
+
+
+class Pool:
+    """All connections to one backend."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        tls: ssl.SSLContext | None,
+        server_name: str | None,
+        limits: Limits,
+        timeouts: Timeouts,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._endpoint = Endpoint(backend, tls, server_name)
+        self._limits = limits
+        self._timeouts = timeouts
+        self._loop = loop
+        self._h2 = H2Limits(
+            stream_window=limits.backend_stream_window,
+            header_bytes=limits.response_header_bytes,
+            max_streams=limits.backend_streams,
+        )
+        self._queue: OrderedDict[Ticket, _Waiting] = OrderedDict()
+        self._connections: list[BackendConnection] = []
+        self._attempts: dict[BackendConnection, asyncio.Future[str]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: list[BackendConnection] = []
+        self._grow_at = 0.0
+        self._draining = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._interval = _check_interval(limits, timeouts)
+
+    # --- what the relay asks ----------------------------------------------------------------
+
+    def request(self, head: RequestHead, handler: StreamHandler) -> Ticket:
+        """Send a request on a connection with room, or queue it and see to connections.
+
+        The handler may hear of its stream, or that there is none, before this returns.
+        """
+        if self._draining:
+            handler.on_no_stream(Kind.DRAINING, "the pool takes no more requests")
+            return _NOT_WAITING
+        connection = self._pick()
+        if connection is not None and not self._queue:
+            connection.open(head, handler)
+            if connection.load() >= _BUSY * connection.capacity:
+                self._grow()
+            return _NOT_WAITING
+        if len(self._queue) >= self._limits.backend_queue:
+            handler.on_no_stream(Kind.OVERLOADED, f"{len(self._queue)} requests wait already")
+            return _NOT_WAITING
+        ticket = Ticket(self._queue)
+        deadline = self._loop.time() + self._timeouts.queue
+        self._queue[ticket] = _Waiting(head, handler, deadline)
+        self._grow()
+        self._watch()
+        return ticket
+
+    def drain(self) -> None:
+        """Take no more requests; those that wait or run go on, then connections close."""
+        self._draining = True
+        for connection in list(self._connections):
+            self._retire_if_done(connection)
+
+    async def close(self) -> None:
+        """End everything at once."""
+        self._draining = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        self._refuse_all(Kind.DRAINING, "the server is shutting down")
+        for connection in list(self._connections):
+            connection.close("the server is shutting down")
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        waits = [asyncio.ensure_future(one.closed.wait()) for one in self._closing]
+        if waits:
+            await asyncio.wait(waits, timeout=_CLOSE_S)
+
+    def stats(self) -> PoolStats:
+        """Return the numbers of this moment."""
+        return PoolStats(
+            connections=len(self._connections),
+            connecting=len(self._attempts),
+            in_flight=sum(connection.load() for connection in self._connections),
+            queued=len(self._queue),
+        )
+
+    # --- what a connection tells (backend.Owner) --------------------------------------------
+
+    def on_ready(self, connection: BackendConnection) -> None:
+        """Use a connection from now on."""
+        ready = self._attempts.pop(connection, None)
+        if ready is None or ready.done():
+            return
+        ready.set_result("")
+        self._connections.append(connection)
+        self._watch()
+        self._serve_queue()
+
+    def on_room(self, connection: BackendConnection) -> None:
+        """Give the room to those who wait."""
+        if self._queue:
+            self._serve_queue()
+        if self._draining:
+            self._retire_if_done(connection)
+
+    def on_gone(self, connection: BackendConnection, detail: str) -> None:
+        """Forget a connection, and replace it if somebody waits."""
+        self._closing = [one for one in self._closing if not one.closed.is_set()]
+        self._closing.append(connection)
+        ready = self._attempts.get(connection)
+        if ready is not None:
+            if not ready.done():
+                ready.set_result(detail)
+            return
+        if connection in self._connections:
+            self._connections.remove(connection)
+            if self._queue:
+                self._grow()
+
+    # --- decisions --------------------------------------------------------------------------
+
+    def _pick(self) -> BackendConnection | None:
+        """Return the connection with the fewest streams of those with room."""
+        best: BackendConnection | None = None
+        fewest = 0
+        for connection in self._connections:
+            load = connection.load()
+            if (best is None or load < fewest) and connection.can_take():
+                best, fewest = connection, load
+        return best
+
+    def _serve_queue(self) -> None:
+        while self._queue and (connection := self._pick()) is not None:
+            _, waiting = self._queue.popitem(last=False)
+            connection.open(waiting.head, waiting.handler)
+        if self._queue:
+            self._grow()
+
+    def _grow(self) -> None:
+        if self._connections and self._loop.time() < self._grow_at:
+            return
+        capacity = sum(connection.capacity for connection in self._connections)
+        for _ in range(connections_to_open(self.stats(), capacity, self._limits)):
+            connection = BackendConnection(H2Engine(self._h2), self, self._limits, self._loop)
+            ready = self._attempts[connection] = self._loop.create_future()
+            task = self._loop.create_task(self._connect(connection, ready))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _retire_if_done(self, connection: BackendConnection) -> None:
+        if connection.load() == 0 and not self._queue:
+            connection.retire()
+
+    # --- making a connection ----------------------------------------------------------------
+
+    async def _connect(self, connection: BackendConnection, ready: asyncio.Future[str]) -> None:
+        """Make a connection: TCP, TLS and the peer's SETTINGS, all within the timeout."""
+        limit = self._timeouts.connect
+        kind = Kind.CONNECT_FAILED
+        try:
+            async with asyncio.timeout(limit or None) as clock:
+                await open_transport(self._loop, self._endpoint, connection)
+                detail = await ready
+        except (OSError, ValueError) as error:
+            detail = describe_failure(error)
+            if clock.expired():
+                kind, detail = Kind.CONNECT_TIMEOUT, f"not connected within {limit:g} s"
+        finally:
+            if self._attempts.pop(connection, None) is not None:
+                connection.close("it was not ready")
+        if detail:
+            self._grow_at = self._loop.time() + _GROW_AGAIN_S
+            if not self._connections and not self._attempts:
+                self._refuse_all(kind, detail)
+
+    def _refuse_all(self, kind: Kind, detail: str) -> None:
+        waiting = list(self._queue.values())
+        self._queue.clear()
+        for one in waiting:
+            one.handler.on_no_stream(kind, detail)
+
+    # --- time -------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._interval, self._check)
+
+    def _check(self) -> None:
+        """Look after connections and the queue: one timer for all of them."""
+        self._timer = None
+        now = self._loop.time()
+        for connection in list(self._connections):
+            connection.check(now)
+        while self._queue:
+            ticket, waiting = next(iter(self._queue.items()))
+            if waiting.deadline > now:
+                break
+            del self._queue[ticket]
+            waiting.handler.on_no_stream(
+                Kind.OVERLOADED, f"no stream within {self._timeouts.queue:g} s"
+            )
+        if self._connections or self._queue:
+            self._watch()
+
+
+def _check_interval(limits: Limits, timeouts: Timeouts) -> float:
+    """Say how often to look at the clock: often enough for the shortest limit, in seconds."""
+    spans = (
+        limits.backend_idle_timeout,
+        limits.backend_ping_interval,
+        limits.backend_ping_timeout,
+        timeouts.queue,
+    )
+    return max(0.02, min(1.0, *(span / 4 for span in spans if span)))

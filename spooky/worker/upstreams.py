@@ -1,0 +1,121 @@
+"""This worker's picture of the upstreams: which one serves a request, and by which backend.
+
+Made once from the configuration; it owns the pools and the balancers' state, and does no IO of
+its own.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from spooky.config.model import Config, Limits, Timeouts, Upstream
+from spooky.policy.balance import Balancer, make_balancer
+from spooky.policy.routing import RouteTable, Rule
+from spooky.worker.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A backend that was picked; `index` is its place in the upstream."""
+
+    index: int
+    id: str
+    pool: Pool
+
+
+class UpstreamGroup:
+    """An upstream: its backends' pools and the balancer over them."""
+
+    def __init__(self, upstream: Upstream, pools: list[Pool], balancer: Balancer) -> None:
+        self.name = upstream.name
+        self.timeouts: Timeouts = upstream.timeouts
+        self.pools = pools
+        self._balancer = balancer
+        self._targets = [
+            Target(index, backend.id, pool)
+            for index, (backend, pool) in enumerate(zip(upstream.backends, pools, strict=True))
+        ]
+
+    def pick(self, exclude: list[int]) -> Target | None:
+        """Pick a backend, none of those in `exclude`; None if there is none."""
+        index = self._balancer.pick(exclude)
+        return None if index is None else self._targets[index]
+
+
+class Upstreams:
+    """All upstreams of the configuration and the routes to them."""
+
+    def __init__(self, groups: list[tuple[Upstream, UpstreamGroup]]) -> None:
+        self._groups = [group for _, group in groups]
+        self._routes: RouteTable[UpstreamGroup] = RouteTable(
+            Rule(route.host, route.path_prefix, group)
+            for upstream, group in groups
+            for route in upstream.routes
+        )
+
+    def find(self, host: str, path: bytes) -> UpstreamGroup | None:
+        """Return the upstream that serves a host (lower case, without port) and path."""
+        return self._routes.find(host, path)
+
+    def shortest_timeout(self) -> float:
+        """Return the shortest of all timeouts that are in force, seconds."""
+        found = [
+            timeout
+            for group in self._groups
+            for timeout in (
+                group.timeouts.response_header,
+                group.timeouts.idle,
+                group.timeouts.total,
+            )
+            if timeout
+        ]
+        return min(found, default=60.0)
+
+    async def close(self) -> None:
+        """Close all connections to backends."""
+        for group in self._groups:
+            for pool in group.pools:
+                await pool.close()
+
+
+def make_upstreams(
+    config: Config,
+    contexts: Mapping[str, ssl.SSLContext],
+    loop: asyncio.AbstractEventLoop,
+    rand: Callable[[], float],
+) -> Upstreams:
+    """Make the pools and balancers; `contexts` has a TLS context for each upstream with TLS."""
+    return Upstreams(
+        [
+            (
+                upstream,
+                _make_group(upstream, contexts.get(upstream.name), config.limits, loop, rand),
+            )
+            for upstream in config.upstream
+        ]
+    )
+
+
+def _make_group(
+    upstream: Upstream,
+    context: ssl.SSLContext | None,
+    limits: Limits,
+    loop: asyncio.AbstractEventLoop,
+    rand: Callable[[], float],
+) -> UpstreamGroup:
+    pools = [
+        Pool(
+            backend,
+            context if backend.tls else None,
+            upstream.tls.server_name,
+            limits,
+            upstream.timeouts,
+            loop,
+        )
+        for backend in upstream.backends
+    ]
+    weights = [backend.weight for backend in upstream.backends]
+    return UpstreamGroup(
+        upstream, pools, make_balancer(upstream.load_balancing.type, weights, rand)
+    )
