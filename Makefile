@@ -1,0 +1,43 @@
+# make demo | test | lint | format | e2e | bench        (see CONTRIBUTING.md)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Tests start real processes: two at a time are enough for two cores.
+JOBS ?= 2
+
+.PHONY: demo test e2e lint format bench schema clean
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/spooky demo $(if $(DEMO_ONCE),--once)
+
+test: $(STAMP)
+	$(BIN)/pytest -n $(JOBS) --dist loadscope
+
+e2e: $(STAMP)
+	$(BIN)/pytest -n $(JOBS) --dist loadscope -m e2e
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
+	$(BIN)/python -m loadtest.bench $(BENCH)
+
+schema: $(STAMP)
+	$(BIN)/python -m spooky.config.schema > config/spooky.schema.json
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench
