@@ -15,8 +15,11 @@ class Certificate:
     server_name: str | None = None
     """A DNS name or `*.` wildcard to serve it for; None: the names in the certificate."""
     cert: Path | None = None
+    """A PEM file: the server's own certificate first, then those that certify it."""
     key: Path | None = None
+    """A PEM file with the private key (PKCS#8, PKCS#1, SEC1); None: it is in `cert`."""
     pkcs12: Path | None = None
+    """A PKCS#12 bundle with chain and key, in place of `cert` and `key`."""
     passphrase_file: Path | None = None
     """A file whose first line opens the encrypted key or the bundle."""
 
@@ -34,9 +37,13 @@ class Listener:
     """One address and port that clients connect to."""
 
     tls: ListenTls
+    """The certificates that it shows; HTTP/3 has no cleartext form."""
     protocol: str = "http3"
+    """Only `http3`."""
     address: str = "0.0.0.0"
+    """The IP address to bind; `::` takes IPv6 from everywhere."""
     port: int = 443
+    """The UDP port to bind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class Backend:
     port: int
     tls: bool = False
     weight: int = 100
+    """Its share of the requests, against the weights of the others."""
 
     @property
     def address(self) -> str:
@@ -79,13 +87,17 @@ class UpstreamTls:
     """How `https://` backends are verified, and how Spooky shows itself to them."""
 
     verify: bool = True
+    """Whether the backend's certificate has to be trusted and for its name."""
     ca: Path | None = None
     """PEM file or folder of trusted authorities; None: the system's store."""
     server_name: str | None = None
     """The name to ask for and to verify; None: the backend's host."""
     client_cert: Path | None = None
+    """A PEM chain to show to backends that ask for a certificate (mTLS)."""
     client_key: Path | None = None
+    """Its private key; None: it is in `client_cert`."""
     passphrase_file: Path | None = None
+    """A file whose first line opens the encrypted key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +105,17 @@ class HealthCheck:
     """Active health checking of an upstream's backends."""
 
     path: str = "/health"
+    """What is asked for by GET."""
     interval: float = 5.0
+    """Between two probes of a backend."""
     timeout: float = 1.0
+    """For the whole answer; at most `interval`."""
     failure_threshold: int = 3
+    """Failures in a row that take a backend out."""
     success_threshold: int = 2
+    """Successes in a row that bring it back."""
     cooldown: float = 5.0
+    """How long it stays out at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +141,15 @@ class Upstream:
     name: str
     routes: tuple[Route, ...]
     backends: tuple[Backend, ...]
+    """The servers that requests are shared among."""
     load_balancing: LoadBalancing = field(default_factory=LoadBalancing)
+    """How a backend is picked for a request."""
     tls: UpstreamTls = field(default_factory=UpstreamTls)
+    """For its `https://` backends."""
     timeouts: Timeouts = field(default_factory=Timeouts)
+    """How long an exchange may wait for a backend."""
     health_check: HealthCheck | None = None
+    """Active health checks. Accepted, but this version does not probe backends yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +157,9 @@ class Admin:
     """The keeper's HTTP endpoint: `/health` and `/ready`. `port` 0 in the model: switched off."""
 
     address: str = "127.0.0.1"
+    """The IP address to bind."""
     port: int = 9901
+    """The TCP port to bind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +171,7 @@ class Log:
     format: str = "plain"
     """`plain` or `json`."""
     file: str = "-"
+    """Where the log goes: a file, or `-` for standard error."""
     access: str | None = "-"
     """Where a line per request goes; None (`off`): nowhere."""
 
@@ -157,9 +183,11 @@ class Limits:
     request_header_bytes: int = 32 * 1024
     """Names and values of a request's fields plus 32 each (RFC 9114 4.2.2); beyond it: 431."""
     request_header_count: int = 128
+    """Field lines of a request; beyond it: 431."""
     request_body_bytes: int = 0
     """Content of a request; beyond it: 413. 0: no limit, for bodies are streamed."""
     response_header_bytes: int = 64 * 1024
+    """The same for a response; beyond it: 502."""
     streams_per_connection: int = 128
     """Requests that one client connection may have open."""
     stream_window: int = 256 * 1024
@@ -170,10 +198,15 @@ class Limits:
     """Octets of one response body that may wait for the client to acknowledge them."""
     client_idle_timeout: float = 30.0
     """QUIC's max_idle_timeout (RFC 9000 section 10.1)."""
-    max_datagram_size: int = 1350
-    """UDP payload that Spooky sends, 1200 to 1452 (1500 less IPv6's and UDP's headers)."""
+    max_datagram_size: int = 1200
+    """UDP payload that Spooky sends: 1200, which every path carries (RFC 9000 section 14), to
+    1452, where all paths are known to carry 1500 octets."""
+    retry_body_bytes: int = 64 * 1024
+    """Octets of a request body kept to send the request again where that is safe."""
     udp_receive_buffer: int = 8 * 1024 * 1024
+    """SO_RCVBUF of a listener's socket; the kernel may give less."""
     udp_send_buffer: int = 8 * 1024 * 1024
+    """SO_SNDBUF of a listener's socket; the kernel may give less."""
     backend_stream_window: int = 256 * 1024
     """Octets of one response body that a backend may send ahead."""
     backend_connections: int = 8
@@ -187,6 +220,7 @@ class Limits:
     backend_ping_interval: float = 15.0
     """Silence after which a backend connection in use is probed by PING; 0: never."""
     backend_ping_timeout: float = 5.0
+    """How long the answer to that PING may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +228,24 @@ class Config:
     """A whole configuration file, resolved."""
 
     listen: tuple[Listener, ...]
+    """Where clients connect: one listener or a list of them."""
     upstream: tuple[Upstream, ...]
+    """Groups of backends, by name, and the requests that each serves."""
     version: int = 1
+    """Of this file's format; only 1."""
     worker_processes: int = 1
+    """How many workers there are; `auto`: one for each CPU that Spooky may use."""
     user: str | None = None
+    """Whom workers and keeper run as, where the master was started as root."""
     group: str | None = None
+    """Their group; None: the main group of `user`."""
     admin: Admin = field(default_factory=Admin)
+    """The endpoint for operators; `off`: none."""
     log: Log = field(default_factory=Log)
+    """What is logged, how, and where to."""
     limits: Limits = field(default_factory=Limits)
+    """Sizes, counts and timeouts that bound what one peer can take."""
     drain_timeout: float = 30.0
+    """How long open exchanges may go on after a stop or a reload; 0: not at all."""
     pid: Path = Path("/run/spooky.pid")
+    """Where the master writes its process id."""

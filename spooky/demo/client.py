@@ -14,7 +14,7 @@ from aioquic.h3.connection import H3Connection
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
-from aioquic.quic.events import ConnectionTerminated, QuicEvent
+from aioquic.quic.events import ConnectionTerminated, QuicEvent, StreamReset
 
 
 @dataclass(slots=True)
@@ -56,14 +56,22 @@ class DemoClient(QuicConnectionProtocol):
     def quic_event_received(self, event: QuicEvent) -> None:
         """Take what the connection tells."""
         if isinstance(event, ConnectionTerminated):
-            for _, done, _ in self._answers.values():
-                if not done.done():
-                    done.set_exception(ConnectionError(event.reason_phrase or "closed"))
+            for stream in list(self._answers):
+                self._fail(stream, event.reason_phrase or "the connection was closed")
+        elif isinstance(event, StreamReset):
+            self._fail(event.stream_id, f"the stream was reset with code {event.error_code:#x}")
         for http_event in self._http.handle_event(event):
             self._http_event_received(http_event)
 
+    def _fail(self, stream: int, reason: str) -> None:
+        if stream in self._answers:
+            _, done, _ = self._answers.pop(stream)
+            done.set_exception(ConnectionError(reason))
+
     def _http_event_received(self, event: H3Event) -> None:
         if not isinstance(event, HeadersReceived | DataReceived):
+            return
+        if event.stream_id not in self._answers:
             return
         answer, done, started = self._answers[event.stream_id]
         if isinstance(event, HeadersReceived):
@@ -72,7 +80,7 @@ class DemoClient(QuicConnectionProtocol):
             answer.status = int(answer.headers.get(":status", answer.status))
         else:
             answer.body += event.data
-        if event.stream_ended and not done.done():
+        if event.stream_ended:
             answer.seconds = time.monotonic() - started
             del self._answers[event.stream_id]
             done.set_result(answer)

@@ -62,7 +62,7 @@ async def _demo(folder: Path, *, once: bool) -> int:
         if not once:
             await _serve_until_interrupted(process, port)
     except (ConnectionError, TimeoutError) as error:
-        print(f"The demo failed: {error or 'no answer in time'}", file=sys.stderr)
+        print(f"The demo failed: {str(error) or 'no answer in time'}", file=sys.stderr)
         return 1
     finally:
         await _stop(process)

@@ -26,6 +26,7 @@ from hpack import Encoder
 from hpack.struct import Header, HeaderWeaklyTyped
 from hyperframe.frame import ContinuationFrame, Frame, HeadersFrame, PushPromiseFrame
 
+from spooky.protocol.hpack_decoder import FieldDecoder
 from spooky.protocol.hpack_encoder import FieldEncoder
 
 _SECTIONS = (ResponseReceived, TrailersReceived, InformationalResponseReceived)
@@ -71,6 +72,7 @@ class Connection(H2Connection):
         self.local_settings = Settings(client=True, initial_values=settings)
         self.max_inbound_frame_size = self.local_settings.max_frame_size
         self.encoder = FieldEncoder()
+        self.decoder = FieldDecoder()
         self.decoder.max_header_list_size = decoded_bytes
         self._feed = _Feed()
         self.incoming_buffer = self._feed

@@ -131,7 +131,7 @@ class ControlStreams:
             H3ConnectionError: it cannot be decoded (RFC 9204 section 6).
         """
         most_lines = self._header_bytes // LINE_OVERHEAD
-        if payload is not None and len(payload) > most_lines and lines(payload) > most_lines:
+        if payload is not None and len(payload) > most_lines and count_lines(payload) > most_lines:
             # Before it is decoded: one octet may stand for a whole table of octets.
             raise FieldSectionTooLargeError
         try:
@@ -298,7 +298,7 @@ _IDENTIFIER_FRAMES = frozenset(
 )
 
 
-def lines(block: bytes) -> int:
+def count_lines(block: bytes) -> int:
     """Count the field lines of an encoded field section (RFC 9204 section 4.5).
 
     Stops where the section makes no sense: decoding it will fail.

@@ -46,17 +46,17 @@ _REPLACED = CONNECTION_SPECIFIC | {
     b"x-forwarded-proto",
     b"x-request-id",
 }
-_TOUCHED = _CONTINUED | _REPLACED | {b"content-length"}
+_TOUCHED = _CONTINUED | _REPLACED
 _DROPPED_IN_RESPONSES = CONNECTION_SPECIFIC | {b"via"}
 _TOUCHED_IN_RESPONSES = _DROPPED_IN_RESPONSES | {b"x-request-id"}
 
-_NOT_TRAILERS = (
-    CONNECTION_SPECIFIC
-    | _TOUCHED
-    | {b"te", b"trailer", b"expect", b"max-forwards", b"pragma", b"cache-control", b"range"}
-    | {b"content-encoding", b"content-range", b"content-type", b"cookie", b"set-cookie"}
-    | {b"authorization", b"proxy-authorization", b"www-authenticate", b"proxy-authenticate"}
-    | {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"}
+_NOT_TRAILERS = CONNECTION_SPECIFIC.union(
+    _TOUCHED,
+    (b"content-length", b"te", b"trailer", b"expect", b"max-forwards", b"range"),
+    (b"content-encoding", b"content-range", b"content-type", b"cache-control", b"pragma"),
+    (b"authorization", b"proxy-authorization", b"www-authenticate", b"proxy-authenticate"),
+    (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"),
+    (b"cookie", b"set-cookie"),
 )
 """Framing, routing, authentication, and what decides how a message is handled: a backend that
 merged these into the header section would be told something after it was checked."""
@@ -94,18 +94,25 @@ def host_of(head: RequestHead) -> str:
     return split_authority(_authority_of(head))[0]
 
 
-def forward_request(head: RequestHead, client: Path, request_id: bytes) -> RequestHead:
-    """Return the head for the backend. `client` is where the request came from."""
+def forward_request(
+    head: RequestHead, client: Path, request_id: bytes, scheme: bytes = b"https"
+) -> RequestHead:
+    """Return the head for the backend. `client` is where the request came from.
+
+    `scheme` is that of the backend's connection: servers refuse one that is not their transport's
+    (RFC 9113 section 8.3.1). What the client used is in the forwarded fields.
+    """
     authority = _authority_of(head)
     kept, known = head.headers, _NOTHING
-    if not _TOUCHED.isdisjoint([name for name, _ in kept]):
+    names = [name for name, _ in kept]
+    if not _TOUCHED.isdisjoint(names) or names.count(b"content-length") > 1:
         kept, known = _set_aside(kept)
     address, node = _nodes(client.peer[0])
     forwarded = b"for=%b;host=%b;proto=https" % (node, _token_or_quoted(authority))
     return RequestHead(
         head.stream,
         head.method,
-        b"https",
+        scheme,
         authority,
         head.path,
         [

@@ -21,12 +21,18 @@ from aioquic.quic.connection import (
 )
 from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream
 
 from spooky.protocol.cid import CID_LENGTH, mint, reset_token
 
 SMALLEST_STREAM_FRAME = 24
 """Room below which a STREAM frame is not begun: its header, and some octets to be worth it."""
+
+PACING_GAIN = 1.25
+BURST_S = 0.002
+INITIAL_BURST = 10
+"""Packets that may always be sent at once: the initial window (RFC 9002 section 7.2)."""
 
 SUPPORTED_VERSIONS = (int(QuicProtocolVersion.VERSION_1), int(QuicProtocolVersion.VERSION_2))
 
@@ -94,6 +100,22 @@ class _Silence(QuicConnectionAdapter):
 _SILENCE = _Silence(logger, {})
 
 
+class _Pacer(QuicPacketPacer):
+    """Pacing for an event loop whose timers have milliseconds.
+
+    aioquic allows bursts of a few packets, which on a short path is over long before the timer
+    that would allow the next ones: the path stands idle in between. Here a burst may be as long
+    as the rate allows in `BURST_S`, and the rate leaves room to grow (RFC 9002 section 7.7).
+    """
+
+    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
+        rtt = max(smoothed_rtt, 1e-6)
+        rate = PACING_GAIN * congestion_window / rtt
+        self.packet_time = max(1e-6, min(self._max_datagram_size / rate, 1.0))
+        self.bucket_max = max(INITIAL_BURST * self.packet_time, BURST_S)
+        self.bucket_time = min(self.bucket_time, self.bucket_max)
+
+
 class ServerConnection(QuicConnection):
     """One QUIC connection of a client."""
 
@@ -109,6 +131,7 @@ class ServerConnection(QuicConnection):
         )
         self._settings = settings
         self._logger = _SILENCE
+        self._loss._pacer = _Pacer(max_datagram_size=configuration.max_datagram_size)
         self._local_max_streams_bidi.value = settings.streams
         self._local_max_streams_bidi.sent = settings.streams
         self._connection_credit = 0

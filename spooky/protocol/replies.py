@@ -66,7 +66,7 @@ def _phrase(status: int) -> str:
 
 def _preferred(accept: bytes | None) -> bytes:
     """Choose by Accept (RFC 9110 section 12.5.1): JSON where it is named and text is not dearer."""
-    if accept is None or b"json" not in accept:
+    if accept is None:
         return _PLAIN
     weights = dict(map(_weigh, accept.lower().split(b",")))
     text = max((weights.get(media, 0.0) for media in _TEXT_RANGES), default=0.0)

@@ -111,37 +111,41 @@ def _check_section(
         return Fault(Kind.HEADERS_TOO_LARGE, reason)
     if not count:
         return None
-    all_names = b"\r".join(names)
+    values = [value for _, value in headers]
     # The separator is an octet that neither a name nor a value may have.
-    all_values = b"\r%b\r" % b"\r".join([value for _, value in headers])
-    size += len(all_names) + len(all_values) + count * (_FIELD_OVERHEAD - 2)
+    all_names, all_values = b"\r".join(names), b"\r".join(values)
+    separators = b"\r" * (count - 1)
+    size += len(all_names) + len(all_values) + count * _FIELD_OVERHEAD - 2 * len(separators)
     if size > limits.request_header_bytes:
         reason = f"{size} octets of fields, {limits.request_header_bytes} are allowed"
         return Fault(Kind.HEADERS_TOO_LARGE, reason)
-    separators = b"\r" * (count - 1)
     if (
         all_names.translate(None, _TCHAR) != separators
-        or len(all_values.translate(None, _VALUE)) != count + 1
-        or b" \r" in all_values
-        or b"\r " in all_values
-        or b"\t" in all_values
+        or all_values.translate(None, _VALUE) != separators
+        or list(map(bytes.strip, values)) != values
         or b"" in names
     ):
-        return _find_culprit(headers)
+        return _culprit(headers)
     return None
 
 
-def _find_culprit(headers: Headers) -> Fault | None:
-    """Look at field by field; there may be nothing wrong, for tabs are allowed within a value."""
-    for name, value in headers:
-        shown = name[:32].decode("ascii", "backslashreplace")
-        if not name or name.translate(None, _TCHAR):
-            what = "has upper case" if not name.lower().translate(None, _TCHAR) else "is no token"
-            return _bad(f"the field name {shown!r} {what}")
-        if value.translate(None, _VALUE):
-            return _bad(f"the value of {shown!r} has a control octet")
-        if value.strip(b" \t") != value:
-            return _bad(f"the value of {shown!r} has whitespace around it")
+def _culprit(headers: Headers) -> Fault:
+    """Return the fault of the first field that has one."""
+    found = (_fault_of_field(name, value) for name, value in headers)
+    return _bad(next(filter(None, found), "a malformed field"))
+
+
+def _fault_of_field(name: bytes, value: bytes) -> str | None:
+    shown = repr(name[:32])[1:]
+    if not name:
+        return "an empty field name"
+    if name.translate(None, _TCHAR):
+        has_upper = not name.lower().translate(None, _TCHAR)
+        return f"the field name {shown} {'has upper case' if has_upper else 'is no token'}"
+    if value.translate(None, _VALUE):
+        return f"the value of {shown} has a control octet"
+    if value.strip() != value:
+        return f"the value of {shown} has whitespace around it"
     return None
 
 

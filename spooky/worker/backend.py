@@ -12,7 +12,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, cast, Protocol
+from typing import Any, Protocol, cast
 
 from spooky.config.model import Limits
 from spooky.errors import H2Code

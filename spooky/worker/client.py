@@ -24,7 +24,8 @@ from spooky.protocol.messages import (
     Trailers,
     Writable,
 )
-from spooky.worker.relay import Exchange, Services
+from spooky.worker.relay import Exchange
+from spooky.worker.services import Services
 from spooky.worker.udp import UdpSocket
 
 log = logging.getLogger("spooky.client")

@@ -6,7 +6,7 @@ A timer for each exchange would cost every request for the sake of the few that 
 import asyncio
 import time
 
-from spooky.worker.relay import Services
+from spooky.worker.services import Services
 
 SWEEPS_PER_TIMEOUT = 10
 SHORTEST_S = 0.02

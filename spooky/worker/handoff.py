@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from spooky.handover import Mailboxes
 from spooky.protocol.messages import Path
 
-LETTER_BYTES = 65_536
+LETTER_BYTES = 66_000
+"""The largest UDP datagram, 65,527 octets, and what is written before it."""
 READS_PER_WAKEUP = 256
 
 _HEADER = struct.Struct("!BBHIII")

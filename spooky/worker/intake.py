@@ -20,7 +20,7 @@ from spooky.protocol.messages import Path
 from spooky.protocol.quic import SUPPORTED_VERSIONS, ServerSettings
 from spooky.worker.client import Client, ClientHome
 from spooky.worker.handoff import Handoff, Letter
-from spooky.worker.relay import Services
+from spooky.worker.services import Services
 from spooky.worker.timers import Timers
 from spooky.worker.udp import UdpSocket
 

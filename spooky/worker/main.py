@@ -27,7 +27,7 @@ from spooky.worker.deadlines import Sweep
 from spooky.worker.handoff import Handoff
 from spooky.worker.intake import Intake, Port
 from spooky.worker.observe import Observer
-from spooky.worker.relay import Services
+from spooky.worker.services import Services
 from spooky.worker.udp import UdpSocket
 from spooky.worker.upstreams import make_upstreams
 

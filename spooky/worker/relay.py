@@ -5,13 +5,9 @@ through it both ways without being held: what one side does not take, the other 
 send. There is no task per exchange: it acts when an engine or the pool tells it something.
 """
 
-import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
 
-from spooky.config.model import Limits, Timeouts
+from spooky.config.model import Timeouts
 from spooky.errors import CONSEQUENCES, H3_OF_H2, H2Code, H3Code, Kind
 from spooky.policy.retry import may_retry
 from spooky.protocol import headers, replies
@@ -21,7 +17,6 @@ from spooky.protocol.messages import (
     DownstreamEngine,
     Interim,
     Malformed,
-    Path,
     RequestHead,
     Reset,
     ResponseHead,
@@ -30,42 +25,13 @@ from spooky.protocol.messages import (
     Writable,
 )
 from spooky.worker.backend import BackendStream
-from spooky.worker.observe import Observer, Outcome
+from spooky.worker.observe import Outcome
 from spooky.worker.pool import Ticket
+from spooky.worker.services import Connection, Services
 from spooky.worker.upload import Upload
-from spooky.worker.upstreams import Target, UpstreamGroup, Upstreams
+from spooky.worker.upstreams import Target, UpstreamGroup
 
 _LEFT = frozenset((Kind.CLIENT_RESET, Kind.CLIENT_GONE))
-
-
-class Connection(Protocol):
-    """What an exchange needs of the client connection that it belongs to."""
-
-    path: Path
-    server_name: str | None
-
-    def touch(self) -> None:
-        """Flush what was sent at the end of this turn."""
-
-    def finished(self, stream: int) -> None:
-        """Forget the exchange."""
-
-
-@dataclass(slots=True)
-class Services:
-    """What all exchanges of a worker share.
-
-    `misdirected(server_name, host)` says whether a host must not be asked for on a connection
-    that was opened for `server_name` (RFC 9110 section 15.5.20).
-    """
-
-    loop: asyncio.AbstractEventLoop
-    limits: Limits
-    upstreams: Upstreams
-    observer: Observer
-    new_request_id: Callable[[], bytes]
-    misdirected: Callable[[str | None, str], bool]
-    exchanges: "set[Exchange]" = field(default_factory=set)
 
 
 class Exchange:
@@ -76,7 +42,6 @@ class Exchange:
         "_client",
         "_engine",
         "_group",
-        "_head",
         "_owed",
         "_request",
         "_request_id",
@@ -106,7 +71,6 @@ class Exchange:
         self._started_at = self._active_at = time.monotonic()
         self._sent_at = 0.0
         self._request: RequestHead | None = None
-        self._head: RequestHead | None = None
         self._request_id = b""
         self._group: UpstreamGroup | None = None
         self._target: Target | None = None
@@ -143,22 +107,24 @@ class Exchange:
         if self._group is None:
             self.fail(Kind.NO_ROUTE, "")
             return
-        self._head = headers.forward_request(head, self._client.path, self._request_id)
         self._state = next_state(self._state, Step.ROUTE)
         self._ask(Kind.NO_BACKEND, "every backend is out of service")
 
     def _ask(self, kind: Kind, detail: str) -> None:
         """Ask a backend that was not asked yet; if there is none, fail with `kind`."""
         assert self._group is not None
-        assert self._head is not None
+        assert self._request is not None
         target = self._group.pick(self._tried)
         if target is None:
             self.fail(kind, detail)
             return
         self._target = target
         self._tried.append(target.index)
+        head = headers.forward_request(
+            self._request, self._client.path, self._request_id, target.scheme
+        )
         # The stream may be there at once, so `on_stream` may run before `request` returns.
-        ticket = target.pool.request(self._head, self)
+        ticket = target.pool.request(head, self)
         if self._state is State.WAITING and self._target is target:
             self._ticket = ticket
 
@@ -174,12 +140,20 @@ class Exchange:
                     return
                 self._upload.offer(event.data, event.credit, end=event.end)
             case Trailers():
-                self._upload.offer_trailers(headers.forward_trailers(event.headers))
+                self._on_request_trailers(event)
             case Writable():
                 self._repay()
             case Reset() | Stopped():
                 self.fail(Kind.CLIENT_RESET, f"code {event.code:#x}")
         self._client.touch()
+
+    def _on_request_trailers(self, trailers: Trailers) -> None:
+        assert self._upload is not None
+        fault = headers.check_trailers(trailers.headers, self._services.limits)
+        if fault is not None:
+            self.fail(fault.kind, fault.reason)
+        else:
+            self._upload.offer_trailers(headers.forward_trailers(trailers.headers))
 
     # --- the backend (pool.StreamHandler) ---------------------------------------------------
 

@@ -21,6 +21,7 @@ class Target:
 
     index: int
     id: str
+    scheme: bytes
     pool: Pool
 
 
@@ -33,7 +34,7 @@ class UpstreamGroup:
         self.pools = pools
         self._balancer = balancer
         self._targets = [
-            Target(index, backend.id, pool)
+            Target(index, backend.id, b"https" if backend.tls else b"http", pool)
             for index, (backend, pool) in enumerate(zip(upstream.backends, pools, strict=True))
         ]
 

@@ -1,0 +1,212 @@
+"""The `spooky` command: start a master, test a configuration, signal a running master.
+
+Thin: it parses arguments, calls what does the work and turns errors into messages and exit
+codes. It imports what workers run before the master forks, so that they share those pages.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from spooky import __version__
+from spooky.config.backend_tls import make_client_context
+from spooky.config.certs import load_identities
+from spooky.config.check import inspect_files
+from spooky.config.dump import dump
+from spooky.config.load import load
+from spooky.config.model import Config
+from spooky.errors import ConfigError, ExitCode, StartupError
+from spooky.master import pidfile
+from spooky.master.blueprint import Program, Resolved
+
+DEFAULT_CONFIG: Final = Path("/etc/spooky/config.yaml")
+STOP_WAIT_S: Final = 15.0
+POLL_S: Final = 0.05
+
+COMMANDS: Final[dict[str, tuple[signal.Signals, ...]]] = {
+    "reload": (signal.SIGHUP,),
+    "quit": (signal.SIGQUIT,),
+    # Two different ones: the kernel does not queue the same signal twice.
+    "stop": (signal.SIGTERM, signal.SIGINT),
+    "reopen": (signal.SIGUSR1,),
+}
+
+EPILOG: Final = """\
+commands:
+  spooky demo       show HTTP/3 requests on their way to HTTP/2 backends, on this machine
+
+signals to the master:
+  HUP               reload the configuration
+  QUIT, TERM, INT   finish open requests and stop; the second one stops at once
+  USR1              reopen the logs
+
+exit codes:
+  0  done
+  1  the command could not be carried out
+  2  wrong configuration or wrong command line
+  3  the start failed: an address in use, a missing right, a worker that did not start
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spooky",
+        description="An HTTP/3 load balancer. Without options it runs in the foreground.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"configuration file (default: {DEFAULT_CONFIG})",
+    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        "-t", dest="test", action="store_true", help="test the configuration and exit"
+    )
+    mode.add_argument(
+        "-T", dest="dump", action="store_true", help="test it, and print it with all defaults"
+    )
+    mode.add_argument(
+        "-s", dest="command", choices=COMMANDS, help="tell the running master what to do"
+    )
+    parser.add_argument(
+        "-p", dest="pidfile", type=Path, metavar="PIDFILE", help="find the master by this file"
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"spooky {__version__}")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["demo"]:
+        from spooky.demo.run import main as demo  # noqa: PLC0415 - it needs clients and servers
+
+        return demo(arguments[1:])
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.pidfile and not options.command:
+        parser.error("-p goes with -s")
+    path = options.config or DEFAULT_CONFIG
+    try:
+        if options.command:
+            return signal_master(options.command, options.config, options.pidfile)
+        if options.test or options.dump:
+            return test(path, show=options.dump)
+        return run(path)
+    except ConfigError as error:
+        _complain(f"configuration {path} is not usable:")
+        for problem in error.problems:
+            print(f"  {problem}", file=sys.stderr)
+        return ExitCode.CONFIG
+    except StartupError as error:
+        _complain(str(error))
+        return ExitCode.FAILURE if options.command else ExitCode.BOOT
+
+
+def _complain(text: str) -> None:
+    print(f"spooky: {text}", file=sys.stderr)
+
+
+def resolve(path: Path) -> Resolved:
+    """Read a configuration and every file that it names. ConfigError, StartupError."""
+    loaded = load(path)
+    config, now = loaded.config, datetime.now(UTC)
+    inspection = inspect_files(config, now, loaded.places)
+    if inspection.problems:
+        raise ConfigError(list(inspection.problems), str(path))
+    identities = tuple(
+        load_identities(listener.tls, now, f"listen[{index}].tls", loaded.places)
+        for index, listener in enumerate(config.listen)
+    )
+    contexts = {
+        upstream.name: make_client_context(upstream.tls)
+        for upstream in config.upstream
+        if any(backend.tls for backend in upstream.backends)
+    }
+    return Resolved(config, identities, contexts, (*loaded.notices, *inspection.notices))
+
+
+def test(path: Path, *, show: bool) -> ExitCode:
+    """Say whether a configuration is usable; `show` prints it whole. ConfigError, StartupError."""
+    resolved = resolve(path)
+    for notice in resolved.notices:
+        _complain(f"notice: {notice}")
+    # With -T a comment, so that what is printed is a configuration again.
+    print(f"{'# ' if show else ''}configuration {path} is ok")
+    if show:
+        print(dump(resolved.config), end="")
+    return ExitCode.OK
+
+
+def run(path: Path) -> ExitCode:
+    """Run a master in the foreground until it is told to stop. ConfigError, StartupError."""
+    from spooky.keeper.main import run as keeper  # noqa: PLC0415 - only a master needs these
+    from spooky.master.arbiter import Arbiter  # noqa: PLC0415
+    from spooky.worker.main import run as worker  # noqa: PLC0415
+
+    program = Program(f"-c {path}", lambda: resolve(path), worker, keeper)
+    return Arbiter(program, program.read()).run()
+
+
+def signal_master(command: str, config: Path | None, named: Path | None) -> ExitCode:
+    """Signal the running master and say what came of it. ConfigError, StartupError.
+
+    `named` is its pidfile; without it the configuration says where it is, and `reload` then
+    first tests that configuration, so that a mistake is seen where it was made.
+    """
+    wait_s = None
+    if named is None or config is not None:
+        found = _config_of(config or DEFAULT_CONFIG, command)
+        named, wait_s = named or found.pid, found.drain_timeout + STOP_WAIT_S
+    pid = pidfile.running_master(named)
+    for number in COMMANDS[command]:
+        _send(pid, number)
+    match command:
+        case "quit":
+            _wait_until_gone(pid, wait_s)
+        case "stop":
+            _wait_until_gone(pid, STOP_WAIT_S)
+        case _:
+            print(f"{command}: told process {pid}; its log says what came of it")
+    return ExitCode.OK
+
+
+def _config_of(path: Path, command: str) -> Config:
+    if command == "reload":
+        return resolve(path).config
+    try:
+        return load(path).config
+    except ConfigError as error:
+        hint = "give the master's pidfile by -p to signal it without this configuration"
+        raise StartupError(f"{path} does not say where the pidfile is ({error}): {hint}") from error
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except PermissionError:
+        raise StartupError(
+            f"no permission to signal process {pid}: be root, or the user that started it"
+        ) from None
+    except ProcessLookupError:
+        # Gone between the look and the signal; a wait for its end finds that out.
+        return
+
+
+def _wait_until_gone(pid: int, limit_s: float | None) -> None:
+    deadline = None if limit_s is None else time.monotonic() + limit_s
+    while pidfile.is_master(pid):
+        if deadline is not None and time.monotonic() > deadline:
+            raise StartupError(f"process {pid} is still there: stop it at once with -s stop")
+        time.sleep(POLL_S)
+    print(f"process {pid} has stopped")

@@ -1,0 +1,98 @@
+"""The TLS that Spooky speaks as a client of its backends, from the configuration.
+
+It owns the `ssl.SSLContext` of an upstream: what is trusted, which certificate of ours is shown,
+and that nothing but HTTP/2 is offered. It is made once, where the files can still be read.
+
+A rule: a private key that is encrypted is never asked for on a terminal.
+"""
+
+import ssl
+from pathlib import Path
+
+from spooky.config.model import UpstreamTls
+from spooky.errors import StartupError
+
+# The cipher suites of TLS 1.2 that HTTP/2 allows (RFC 9113 appendix A has the others).
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+
+def make_client_context(tls: UpstreamTls) -> ssl.SSLContext:
+    """Return the context for the `https://` backends of an upstream.
+
+    Raises:
+        StartupError: a file cannot be read or is not what it should be; the text names it.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.set_alpn_protocols(["h2"])
+    if tls.verify:
+        _trust(context, tls.ca)
+    else:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls.client_cert is not None:
+        _show(context, tls.client_cert, tls)
+    return context
+
+
+def _trust(context: ssl.SSLContext, ca: Path | None) -> None:
+    if ca is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        return
+    try:
+        files = sorted(path for path in ca.iterdir() if path.is_file()) if ca.is_dir() else [ca]
+        texts = [path.read_text(encoding="ascii", errors="replace") for path in files]
+        found = [text for text in texts if "-----BEGIN CERTIFICATE-----" in text]
+        if found:
+            context.load_verify_locations(cadata="\n".join(found))
+    except ssl.SSLError as error:
+        raise StartupError(f"{ca}: not a usable PEM certificate: {_reason(error)}") from error
+    except OSError as error:
+        raise StartupError(f"{ca}: cannot be read: {error.strerror}") from error
+    if not found:
+        raise StartupError(f"{ca}: there is no PEM certificate of an authority to trust")
+
+
+def _show(context: ssl.SSLContext, certificate: Path, tls: UpstreamTls) -> None:
+    key = tls.client_key or certificate
+    for path in (certificate, key):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise StartupError(f"{path}: cannot be read: {error.strerror}") from error
+    passphrase = _passphrase(tls.passphrase_file)
+    try:
+        # A callable, for without one OpenSSL asks on the terminal.
+        context.load_cert_chain(certificate, key, password=lambda: passphrase)
+    except (ssl.SSLError, ValueError) as error:
+        fault = _explain(error, tls.passphrase_file)
+        raise StartupError(f"{certificate} with key {key}: {fault}") from error
+
+
+def _passphrase(path: Path | None) -> bytes:
+    if path is None:
+        return b""
+    try:
+        return path.read_bytes().splitlines()[0]
+    except OSError as error:
+        raise StartupError(f"{path}: cannot be read: {error.strerror}") from error
+    except IndexError as error:
+        raise StartupError(f"{path}: empty; its first line must be the passphrase") from error
+
+
+def _explain(error: Exception, passphrase_file: Path | None) -> str:
+    reason = _reason(error)
+    if "KEY_VALUES_MISMATCH" in reason:
+        return "the key does not belong to the certificate"
+    if "BAD_DECRYPT" in reason or "BAD_PASSWORD_READ" in reason or "MAYBE_WRONG" in reason:
+        return (
+            f"the passphrase in {passphrase_file} does not open the key"
+            if passphrase_file
+            else "the key is encrypted; name a passphrase_file"
+        )
+    return f"not a usable PEM certificate and key: {reason}"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "reason", None) or str(error)

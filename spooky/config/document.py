@@ -1,0 +1,215 @@
+"""The YAML text as nodes with their lines, and where in the file each part of a Config stands.
+
+Owns parsing (syntax errors become a `ConfigError` with line and column) and `Places`. Never
+builds Python values from YAML: the shapes read the nodes, so that `off`, `1` or `10:30` reach a
+key as they were written and not as YAML 1.1 guesses. A key of `Places` names a part of the
+Config (`listen[0].tls`) where the file may say it shorter (`listen.tls`); messages use the
+file's way.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from spooky.errors import ConfigError, Problem
+
+_TAG = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A scalar as it stands in the file; `kind` is what YAML takes it for (`str`, `int`)."""
+
+    text: str
+    kind: str
+    quoted: bool
+    folder: Path
+    """What a relative path is relative to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a part of the file stands: its key in `Places`, its path as the file has it."""
+
+    key: str
+    shown: str
+    line: int
+
+    def child(self, name: str, line: int) -> "Spot":
+        """The spot of a key of this mapping."""
+        step = name if is_plain_name(name) else f'"{name}"'
+        join = "." if self.key else ""
+        return Spot(f"{self.key}{join}{step}", f"{self.shown}{join}{step}", line)
+
+    def item(self, index: int, line: int) -> "Spot":
+        """The spot of an item of this list."""
+        return Spot(f"{self.key}[{index}]", f"{self.shown}[{index}]", line)
+
+    def only(self) -> "Spot":
+        """The spot of the single thing that stands where a list of them may stand."""
+        return Spot(f"{self.key}[0]", self.shown, self.line)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault that a check found in a Config, still without a line.
+
+    `involves` are keys of all that the fault rests on: where one of them was already refused,
+    the Config holds a stand-in there, and the finding says nothing about the file.
+    """
+
+    key: str
+    text: str
+    involves: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Places:
+    """Where each part of a Config stands in its file."""
+
+    _spots: dict[str, Spot] = field(default_factory=dict)
+
+    def add(self, spot: Spot) -> None:
+        """Remember a spot by its key."""
+        self._spots[spot.key] = spot
+
+    def problem(self, key: str, text: str) -> Problem:
+        """Make a problem of the part with that key; its line, or that of what it stands in."""
+        known = key
+        while known and known not in self._spots:
+            known = parent(known)
+        spot = self._spots.get(known, Spot("", "", 0))
+        rest = key[len(spot.key) :] if spot.shown else key[len(spot.key) :].lstrip(".")
+        return Problem(spot.line, spot.shown + rest, text)
+
+
+@dataclass(slots=True)
+class Reading:
+    """What one reading of a file gathers. `moved` has other paths for what an older form moved."""
+
+    folder: Path
+    places: Places = field(default_factory=Places)
+    problems: list[Problem] = field(default_factory=list)
+    moved: Mapping[str, str] = field(default_factory=dict)
+    _refused: set[str] = field(default_factory=set)
+
+    def enter(self, spot: Spot) -> Spot:
+        """Remember the spot; return it with the path that the file has for it."""
+        here = Spot(spot.key, self.moved.get(spot.key, spot.shown), spot.line)
+        self.places.add(here)
+        return here
+
+    def refuse(self, spot: Spot, text: str) -> None:
+        """Record a problem at the spot."""
+        self._refused.add(spot.key)
+        self.problems.append(Problem(spot.line, spot.shown, text))
+
+    def add(self, finding: Finding) -> None:
+        """Record what a check found, unless it rests on something refused."""
+        involved = finding.involves or (finding.key,)
+        if not any(_is_about(bad, key) for bad in self._refused for key in involved):
+            self.problems.append(self.places.problem(finding.key, finding.text))
+
+
+def _is_about(one: str, other: str) -> bool:
+    """Say whether one key is the other, or stands above or below it."""
+    short, long = sorted((one, other), key=len)
+    return long.startswith(short) and (len(long) == len(short) or long[len(short)] in ".[")
+
+
+def parent(key: str) -> str:
+    """The key of what this one stands in; empty at the top."""
+    if key.endswith('"'):
+        return key[: max(key.rfind('."'), 0)]
+    return key[: max(key.rfind("."), key.rfind("["), 0)]
+
+
+def is_plain_name(name: str) -> bool:
+    """Say whether a key can stand in a path without quotes."""
+    return name.isascii() and name.replace("-", "_").isidentifier()
+
+
+def line_of(node: yaml.Node) -> int:
+    """The line on which the node begins, counted from 1."""
+    return int(node.start_mark.line) + 1
+
+
+def is_null(node: yaml.Node) -> bool:
+    """Say whether nothing was written (or `null`, or `~`)."""
+    return isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "null"
+
+
+def word(node: yaml.ScalarNode, folder: Path) -> Word:
+    """Take a scalar node as it was written."""
+    quoted = node.style is not None
+    return Word(node.value, node.tag.removeprefix(_TAG), quoted, folder)
+
+
+def describe(node: yaml.Node) -> str:
+    """Say what stands there, in a few printable words."""
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    if is_null(node) or not isinstance(node, yaml.ScalarNode):
+        return "nothing"
+    text = clip(node.value)
+    return f'"{text}"' if node.style is not None or not text else text
+
+
+def clip(text: str) -> str:
+    """Make text fit to be shown: ASCII, printable, at most about 60 characters."""
+    shown = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def decode(data: bytes, file: str) -> str:
+    """Decode a file's octets. Raises ConfigError where they are not UTF-8."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        text = f"not UTF-8 text: octet 0x{data[error.start]:02x}"
+        raise ConfigError([Problem(line, "", text)], file) from None
+
+
+def compose(text: str, file: str) -> yaml.Node:
+    """Parse YAML into nodes. Raises ConfigError with line and column of a syntax error."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        problem = _syntax_problem(error)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        what = f"not valid YAML: the character {clip(chr(error.character))} is not allowed"
+        problem = Problem(line, "", what)
+    except RecursionError:
+        problem = Problem(0, "", "not valid YAML for Spooky: nested far too deep")
+    except (ValueError, OverflowError):
+        # PyYAML passes an escape such as "\UFFFFFFFF" to chr() unchecked.
+        problem = Problem(0, "", "not valid YAML: an escape sequence that names no character")
+    else:
+        if node is not None:
+            return node
+        problem = Problem(0, "", "the file is empty: it needs at least listen and upstream")
+    raise ConfigError([problem], file)
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError) -> Problem:
+    mark, begun = error.problem_mark or error.context_mark, error.context_mark
+    parts = [part for part in (error.context, error.problem) if part]
+    if error.context and begun and mark and begun.line != mark.line:
+        parts[0] += f" that begins on line {int(begun.line) + 1}"
+    what = ", ".join(parts)
+    text = what if what.isprintable() else what.encode("unicode_escape").decode("ascii")
+    if mark is None:
+        return Problem(0, "", f"not valid YAML: {text}")
+    column = int(mark.column) + 1
+    return Problem(int(mark.line) + 1, "", f"not valid YAML: {text}, at column {column}")
+
+
+def key_of_upstream(name: str) -> str:
+    """The key of an upstream in `Places`."""
+    return Spot("upstream", "upstream", 0).child(name, 0).key

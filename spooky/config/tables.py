@@ -1,0 +1,323 @@
+"""The file's keys, declared once: what each takes and which model object it becomes.
+
+Nothing but declarations. The loader, the JSON Schema and the dump all walk `CONFIG`; a key's
+default and description are those of the field with its name in `model.py`. What holds between
+several keys is in `check.py`.
+"""
+
+import os
+from typing import Any
+
+from spooky.config import names
+from spooky.config.model import (
+    Admin,
+    Backend,
+    Certificate,
+    Config,
+    HealthCheck,
+    Limits,
+    Listener,
+    ListenTls,
+    LoadBalancing,
+    Log,
+    Route,
+    Timeouts,
+    Upstream,
+    UpstreamTls,
+)
+from spooky.config.scalars import (
+    Scalar,
+    backend_address,
+    boolean,
+    choice,
+    destination,
+    destination_or_off,
+    duration,
+    host,
+    integer,
+    path,
+    size,
+    text,
+)
+from spooky.config.shapes import Field, ListOf, NamedGroup, OneOrMany, OrOff, Section
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+DAY = 86_400
+MOST_WORKERS = 128
+"""Two generations of workers at a time have to share the 256 slots."""
+
+LATER_BALANCING = (
+    *("least-connections", "least_connections", "least-connection", "lc"),
+    *("consistent-hash", "consistent_hash", "ch", "ip-hash", "ip_hash", "weight-based"),
+    *("latency-aware", "latency_aware", "la", "sticky-cid", "sticky_cid", "cid-sticky"),
+)
+
+_PORT = integer(1, 65535)
+_IP = host("an IP address such as 0.0.0.0 or ::, without brackets", names.parse_ip)
+_WAIT = duration(0.001, DAY)
+_WAIT_OR_NONE = duration(0.001, DAY, zero=True)
+_NAME = text("a name without spaces, of at most 128 characters", r"^[!-~]{1,128}$")
+_GROUP_NAME = text("letters, digits, _, - or .", r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+_URL_PATH = text("a path that begins with /, such as /health", r"^/[!-~]*$")
+
+# --- listeners --------------------------------------------------------------------------------
+
+_IDENTITY = {
+    "cert": Field(path()),
+    "key": Field(path()),
+    "pkcs12": Field(path()),
+    "passphrase_file": Field(path()),
+}
+_EITHER = (("cert", "pkcs12"),)
+
+CERTIFICATE = Section(
+    Certificate,
+    {
+        "server_name": Field(
+            host("a DNS name, or *. and a DNS name", names.parse_server_name),
+        ),
+        **_IDENTITY,
+    },
+    either=_EITHER,
+)
+
+
+def _build_listen_tls(values: dict[str, Any]) -> ListenTls:
+    certificates = values.pop("certificates", ())
+    return ListenTls(Certificate(**values), certificates)
+
+
+def _listen_tls_parts(tls: ListenTls) -> dict[str, Any]:
+    own = {key: getattr(tls.default, key) for key in _IDENTITY}
+    return {**own, "certificates": tls.certificates}
+
+
+LISTEN_TLS = Section(
+    Certificate,
+    {
+        **_IDENTITY,
+        "certificates": Field(
+            ListOf(CERTIFICATE),
+            about="More identities, chosen by the server name that the client asks for.",
+            default=[],
+        ),
+    },
+    _build_listen_tls,
+    _listen_tls_parts,
+    _EITHER,
+)
+
+LISTENER = Section(
+    Listener,
+    {
+        "protocol": Field(choice(["http3"])),
+        "address": Field(_IP),
+        "port": Field(_PORT),
+        "tls": Field(LISTEN_TLS, "missing; HTTP/3 needs one: write {cert: ..., key: ...}"),
+    },
+)
+
+# --- upstreams --------------------------------------------------------------------------------
+
+ROUTE = Section(
+    Route,
+    {
+        "host": Field(
+            host("a host such as api.example.com or *.example.com", names.parse_route_host)
+        ),
+        "path_prefix": Field(host("a path such as /api", names.parse_path_prefix)),
+    },
+)
+
+
+def _build_backend(values: dict[str, Any]) -> Backend:
+    name, port, tls = values.pop("address")
+    backend = Backend(values.pop("id", ""), name, port, tls, **values)
+    return backend if backend.id else Backend(backend.address, name, port, tls, **values)
+
+
+def _backend_parts(backend: Backend) -> dict[str, Any]:
+    return {"id": backend.id, "address": backend.address, "weight": backend.weight}
+
+
+BACKEND = Section(
+    Backend,
+    {
+        "id": Field(_NAME, about="The name in logs and metrics; without it, the address."),
+        "address": Field(
+            backend_address(),
+            "missing; write host:port, or https://host:port for TLS",
+            "`host:port` or `http://host:port` for cleartext HTTP/2 (prior knowledge), "
+            "`https://host[:port]` for HTTP/2 over TLS; an IPv6 address stands in brackets.",
+        ),
+        "weight": Field(integer(1, 1000)),
+    },
+    _build_backend,
+    _backend_parts,
+)
+
+BALANCING = Section(
+    LoadBalancing,
+    {
+        "type": Field(
+            choice(
+                ["round-robin", "random"],
+                {"round_robin": "round-robin", "rr": "round-robin"},
+                LATER_BALANCING,
+            )
+        )
+    },
+)
+
+UPSTREAM_TLS = Section(
+    UpstreamTls,
+    {
+        "verify": Field(boolean()),
+        "ca": Field(path()),
+        "server_name": Field(host("a DNS name or an IP address", names.parse_host)),
+        "client_cert": Field(path()),
+        "client_key": Field(path()),
+        "passphrase_file": Field(path()),
+    },
+)
+
+TIMEOUTS = Section(
+    Timeouts,
+    {
+        "connect": Field(_WAIT),
+        "response_header": Field(_WAIT_OR_NONE),
+        "idle": Field(_WAIT_OR_NONE),
+        "total": Field(_WAIT_OR_NONE),
+        "queue": Field(_WAIT),
+    },
+)
+
+HEALTH_CHECK = Section(
+    HealthCheck,
+    {
+        "path": Field(_URL_PATH),
+        "interval": Field(duration(0.1, DAY)),
+        "timeout": Field(_WAIT),
+        "failure_threshold": Field(integer(1, 100)),
+        "success_threshold": Field(integer(1, 100)),
+        "cooldown": Field(_WAIT_OR_NONE),
+    },
+)
+
+
+def _build_upstream(values: dict[str, Any]) -> Upstream:
+    name, routes = values.pop("name", ""), values.pop("route")
+    return Upstream(name, routes, **values)
+
+
+def _upstream_parts(upstream: Upstream) -> dict[str, Any]:
+    parts = {key: getattr(upstream, key) for key in UPSTREAM.fields if key != "route"}
+    if upstream.health_check is None:
+        del parts["health_check"]
+    return {"route": upstream.routes, **parts}
+
+
+UPSTREAM = Section(
+    Upstream,
+    {
+        "route": Field(
+            OneOrMany(ROUTE),
+            "missing; write {path_prefix: /} to take every request",
+            "What the upstream serves: one route or a list of them.",
+        ),
+        "load_balancing": Field(BALANCING),
+        "backends": Field(ListOf(BACKEND, at_least=1), "missing; write [{address: HOST:PORT}]"),
+        "tls": Field(UPSTREAM_TLS),
+        "timeouts": Field(TIMEOUTS),
+        "health_check": Field(HEALTH_CHECK),
+    },
+    _build_upstream,
+    _upstream_parts,
+)
+
+# --- the rest ---------------------------------------------------------------------------------
+
+ADMIN = OrOff(Section(Admin, {"address": Field(_IP), "port": Field(_PORT)}), Admin(port=0))
+
+LOG = Section(
+    Log,
+    {
+        "level": Field(choice(["debug", "info", "warning", "error", "off"], {"warn": "warning"})),
+        "format": Field(choice(["plain", "json"])),
+        "file": Field(destination()),
+        "access": Field(destination_or_off()),
+    },
+)
+
+_WINDOW = size(4 * KIB, GIB)
+_SOCKET_BUFFER = size(4 * KIB, GIB)
+
+LIMITS = Section(
+    Limits,
+    {
+        "request_header_bytes": Field(size(KIB, MIB)),
+        "request_header_count": Field(integer(1, 10_000)),
+        "request_body_bytes": Field(size(0, 1024 * GIB)),
+        "response_header_bytes": Field(size(KIB, MIB)),
+        "streams_per_connection": Field(integer(1, 65_535)),
+        "stream_window": Field(_WINDOW),
+        "connection_window": Field(_WINDOW),
+        "response_buffer": Field(_WINDOW),
+        "client_idle_timeout": Field(duration(0.1, DAY)),
+        "max_datagram_size": Field(size(1200, 1452)),
+        "retry_body_bytes": Field(size(0, 16 * MIB)),
+        "udp_receive_buffer": Field(_SOCKET_BUFFER),
+        "udp_send_buffer": Field(_SOCKET_BUFFER),
+        "backend_stream_window": Field(_WINDOW),
+        "backend_connections": Field(integer(1, 1024)),
+        "backend_streams": Field(integer(1, 65_535)),
+        "backend_queue": Field(integer(0, 1_000_000)),
+        "backend_idle_timeout": Field(duration(0.1, DAY)),
+        "backend_ping_interval": Field(_WAIT_OR_NONE),
+        "backend_ping_timeout": Field(_WAIT),
+    },
+)
+
+
+def _workers() -> Scalar:
+    number = integer(1, MOST_WORKERS)
+
+    def parse(given: Any) -> int:
+        return usable_cpus() if given.text == "auto" else int(number.parse(given))
+
+    json = {"anyOf": [{"const": "auto"}, number.json]}
+    return Scalar(f"auto or {number.expected}", parse, json, 1)
+
+
+def usable_cpus() -> int:
+    """Count the CPUs that this process may run on, as far as there can be workers."""
+    return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+
+
+def _build_config(values: dict[str, Any]) -> Config:
+    values.setdefault("worker_processes", usable_cpus())
+    return Config(**values)
+
+
+CONFIG = Section(
+    Config,
+    {
+        "version": Field(integer(1, 1)),
+        "worker_processes": Field(_workers(), default="auto"),
+        "listen": Field(
+            OneOrMany(LISTENER), "missing; write {address: 0.0.0.0, port: 443, tls: {...}}"
+        ),
+        "upstream": Field(
+            NamedGroup(UPSTREAM, _GROUP_NAME),
+            "missing; write {NAME: {route: {path_prefix: /}, backends: [{address: HOST:PORT}]}}",
+        ),
+        "user": Field(text("the name of a user")),
+        "group": Field(text("the name of a group")),
+        "admin": Field(ADMIN),
+        "log": Field(LOG),
+        "limits": Field(LIMITS),
+        "drain_timeout": Field(_WAIT_OR_NONE),
+        "pid": Field(path()),
+    },
+    _build_config,
+)

@@ -1,0 +1,82 @@
+"""The keeper process: what there must be one of beside many workers.
+
+It serves the admin endpoint from the shared memory and writes only its own row. SIGQUIT and
+SIGTERM end it, the first after the answers that are under way; SIGUSR1 reopens the log. It is
+the last to go at shutdown, so that `/ready` says 503 for as long as workers drain.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+
+from spooky import log as logs
+from spooky.errors import ExitCode
+from spooky.handover import KeeperSpec
+from spooky.keeper.admin import AdminEndpoint
+from spooky.shm import Column, ProcessState
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 1.0
+DRAIN_S = 2.0
+"""For the answers that are under way; health checkers ask again."""
+
+
+def run(spec: KeeperSpec) -> int:
+    """Run the keeper until it is done; return its exit code."""
+    return asyncio.run(Keeper(spec).serve())
+
+
+class Keeper:
+    """The keeper of one master."""
+
+    def __init__(self, spec: KeeperSpec) -> None:
+        self._spec = spec
+        self._row = spec.table.row(spec.table.keeper_row)
+        self._endpoint = AdminEndpoint(spec.table)
+        self._leave = asyncio.Event()
+        self._at_once = False
+
+    async def serve(self) -> int:
+        """Serve until told to leave."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGQUIT, self._leave.set)
+        loop.add_signal_handler(signal.SIGTERM, self._terminate)
+        loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
+        server = None
+        if self._spec.admin is not None:
+            server = await asyncio.start_server(self._endpoint.serve, sock=self._spec.admin)
+        beat = loop.create_task(self._beat())
+        self._announce()
+        await self._leave.wait()
+        self._row.set(Column.STATE, ProcessState.DRAINING)
+        beat.cancel()
+        if server is not None:
+            server.close()
+            await self._drain()
+        return ExitCode.OK
+
+    def _announce(self) -> None:
+        self._row.set(Column.PID, os.getpid())
+        self._row.set(Column.STATE, ProcessState.READY)
+        os.write(self._spec.ready_fd, b"ready\n")
+        os.close(self._spec.ready_fd)
+
+    async def _beat(self) -> None:
+        while True:
+            self._row.set(Column.HEARTBEAT_MS, int(time.monotonic() * 1000))
+            await asyncio.sleep(HEARTBEAT_S)
+
+    def _terminate(self) -> None:
+        self._at_once = True
+        self._leave.set()
+
+    async def _drain(self) -> None:
+        if self._at_once:
+            return
+        try:
+            await asyncio.wait_for(self._endpoint.idle.wait(), DRAIN_S)
+        except TimeoutError:
+            log.debug("admin connections closed while they were open")

@@ -1,0 +1,68 @@
+import hashlib
+import hmac
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spooky.protocol.cid import (
+    CID_LENGTH,
+    MASK_OFFSET,
+    SLOT_OFFSET,
+    is_ours,
+    mint,
+    reset_token,
+    slot_of,
+    stateless_reset,
+)
+
+
+@given(st.integers(0, 255), st.binary(min_size=9, max_size=20))
+def test_the_slot_comes_back(slot: int, rand: bytes) -> None:
+    cid = mint(slot, rand)
+    assert len(cid) == CID_LENGTH
+    assert is_ours(cid)
+    assert slot_of(cid) == slot
+    assert cid[SLOT_OFFSET] ^ cid[MASK_OFFSET] == slot
+    assert cid[1:10] == rand[:9]
+
+
+def test_layout() -> None:
+    cid = mint(0x5A, bytes(range(1, 10)))
+    # Rotation 7 and ten octets to follow, nine random ones, 9 ^ 0x5a.
+    assert cid.hex() == "ea" + "010203040506070809" + "53"
+    assert cid[0] >> 5 == 7
+    assert cid[0] & 0x1F == len(cid) - 1
+
+
+@pytest.mark.parametrize("cid", [b"", b"\xea" * 10, b"\xea" * 12, b"\xe9" + b"\xea" * 10])
+def test_not_ours(cid: bytes) -> None:
+    assert not is_ours(cid)
+
+
+@pytest.mark.parametrize(("slot", "octets"), [(-1, 9), (256, 9), (0, 8)])
+def test_mint_refuses(slot: int, octets: int) -> None:
+    with pytest.raises(ValueError, match="slot"):
+        mint(slot, bytes(octets))
+
+
+def test_reset_token_is_an_hmac() -> None:
+    key, cid = b"k" * 32, mint(1, bytes(9))
+    assert reset_token(key, cid) == hmac.new(key, cid, hashlib.sha256).digest()[:16]
+    assert reset_token(b"x" * 32, cid) != reset_token(key, cid)
+
+
+@given(st.integers(21, 60), st.binary(min_size=60, max_size=60))
+def test_stateless_reset_looks_like_a_short_packet(size: int, rand: bytes) -> None:
+    token = bytes(range(16))
+    packet = stateless_reset(token, rand, size)
+    assert len(packet) == size
+    assert packet[-16:] == token
+    assert packet[0] & 0xC0 == 0x40
+    assert packet[1:-16] == rand[1 : size - 16]
+
+
+@pytest.mark.parametrize(("token", "rand", "size"), [(16, 60, 20), (16, 4, 21), (15, 60, 30)])
+def test_stateless_reset_refuses(token: int, rand: int, size: int) -> None:
+    with pytest.raises(ValueError, match="reset"):
+        stateless_reset(bytes(token), bytes(rand), size)
