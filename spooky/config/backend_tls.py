@@ -9,7 +9,8 @@ A rule: a private key that is encrypted is never asked for on a terminal.
 import ssl
 from pathlib import Path
 
-from spooky.config.model import UpstreamTls
+from spooky.config.keyfiles import UnusableError, read_material
+from spooky.config.model import Certificate, UpstreamTls
 from spooky.errors import StartupError
 
 # The cipher suites of TLS 1.2 that HTTP/2 allows (RFC 9113 appendix A has the others).
@@ -55,43 +56,20 @@ def _trust(context: ssl.SSLContext, ca: Path | None) -> None:
 
 
 def _show(context: ssl.SSLContext, certificate: Path, tls: UpstreamTls) -> None:
-    key = tls.client_key or certificate
-    for path in (certificate, key):
-        try:
-            path.read_bytes()
-        except OSError as error:
-            raise StartupError(f"{path}: cannot be read: {error.strerror}") from error
-    passphrase = _passphrase(tls.passphrase_file)
+    files = Certificate(cert=certificate, key=tls.client_key, passphrase_file=tls.passphrase_file)
+    passphrase = b""
     try:
+        # OpenSSL would only say that something is wrong with one of the files.
+        read_material(files)
+        if tls.passphrase_file is not None:
+            passphrase = tls.passphrase_file.read_bytes().splitlines()[0]
         # A callable, for without one OpenSSL asks on the terminal.
-        context.load_cert_chain(certificate, key, password=lambda: passphrase)
-    except (ssl.SSLError, ValueError) as error:
-        fault = _explain(error, tls.passphrase_file)
-        raise StartupError(f"{certificate} with key {key}: {fault}") from error
-
-
-def _passphrase(path: Path | None) -> bytes:
-    if path is None:
-        return b""
-    try:
-        return path.read_bytes().splitlines()[0]
-    except OSError as error:
-        raise StartupError(f"{path}: cannot be read: {error.strerror}") from error
-    except IndexError as error:
-        raise StartupError(f"{path}: empty; its first line must be the passphrase") from error
-
-
-def _explain(error: Exception, passphrase_file: Path | None) -> str:
-    reason = _reason(error)
-    if "KEY_VALUES_MISMATCH" in reason:
-        return "the key does not belong to the certificate"
-    if "BAD_DECRYPT" in reason or "BAD_PASSWORD_READ" in reason or "MAYBE_WRONG" in reason:
-        return (
-            f"the passphrase in {passphrase_file} does not open the key"
-            if passphrase_file
-            else "the key is encrypted; name a passphrase_file"
-        )
-    return f"not a usable PEM certificate and key: {reason}"
+        context.load_cert_chain(certificate, tls.client_key, password=lambda: passphrase)
+    except UnusableError as error:
+        raise StartupError(str(error)) from error
+    except (OSError, ValueError) as error:
+        fault = f"{certificate}: not a usable certificate for TLS: {_reason(error)}"
+        raise StartupError(fault) from error
 
 
 def _reason(error: Exception) -> str:

@@ -8,7 +8,7 @@ fault, and neither looks a backend's name up: names may come and go while Spooky
 import grp
 import pwd
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -170,23 +170,32 @@ def inspect_files(config: Config, now: datetime, places: Places | None = None) -
     return Inspection(tuple(sorted(problems)), tuple(told))
 
 
+_MEMBERS = {"cert": "client_cert", "key": "client_key", "passphrase_file": "passphrase_file"}
+
+
 def _find_client_tls(upstream: Upstream, now: datetime) -> Iterator[Finding]:
     tls, key = upstream.tls, f"{key_of_upstream(upstream.name)}.tls"
-    if tls.ca is None and tls.client_cert is None:
+    if tls.ca is not None:
+        yield from _find_refusal(replace(tls, client_cert=None), f"{key}.ca")
+    if tls.client_cert is None:
         return
+    files = Certificate(None, tls.client_cert, tls.client_key, None, tls.passphrase_file)
+    try:
+        faults = list(judge_dates(read_material(files), files, now))
+    except UnusableError as unusable:
+        faults = unusable.faults
+    for fault in faults:
+        yield Finding(f"{key}.{_MEMBERS[fault.member]}", fault.text)
+    if not faults:
+        yield from _find_refusal(replace(tls, ca=None, verify=False), f"{key}.client_cert")
+
+
+def _find_refusal(tls: UpstreamTls, key: str) -> Iterator[Finding]:
+    """Say what TLS itself does not take of a part of the settings."""
     try:
         make_client_context(tls)
     except StartupError as error:
         yield Finding(key, str(error))
-        return
-    if tls.client_cert is not None:
-        files = Certificate(None, tls.client_cert, tls.client_key, None, tls.passphrase_file)
-        try:
-            faults = list(judge_dates(read_material(files), files, now))
-        except UnusableError as unusable:
-            faults = unusable.faults
-        for fault in faults:
-            yield Finding(f"{key}.client_cert", fault.text)
 
 
 def _find_account(config: Config) -> Iterator[Finding]:

@@ -1,0 +1,196 @@
+"""Broken upstreams and backends, each with exactly the messages that they must give."""
+
+from tests.config.broken import (
+    DURATION,
+    LISTEN,
+    semantic,
+    structural,
+    with_backend,
+    with_top,
+    with_upstream,
+)
+
+UPSTREAMS = (
+    structural(
+        "upstream as a list",
+        LISTEN + "upstream:\n  - name: api\n",
+        "upstream: expected a mapping of names, got a list (line 2)",
+    ),
+    structural(
+        "no upstream in it",
+        LISTEN + "upstream: {}\n",
+        "upstream: expected at least one name in it, got none (line 2)",
+    ),
+    structural(
+        "odd upstream name",
+        LISTEN + 'upstream:\n  "a b": {route: {}, backends: [{address: "h:1"}]}\n',
+        'upstream."a b": expected letters, digits, _, - or . as the name (line 3)',
+    ),
+    structural(
+        "neither route nor backends",
+        LISTEN + "upstream:\n  api:\n    timeouts: {}\n",
+        "upstream.api.backends: missing; write [{address: HOST:PORT}] (line 3)",
+        "upstream.api.route: missing; write {path_prefix: /} to take every request (line 3)",
+    ),
+    structural(
+        "no backend in the list",
+        LISTEN + "upstream:\n  api:\n    route: {}\n    backends: []\n",
+        "upstream.api.backends: expected at least 1 in the list, got none (line 5)",
+    ),
+    semantic(
+        "duplicate route over upstreams",
+        with_top(
+            "  more:\n    route:\n      - {host: a.example}\n      - path_prefix: /\n"
+            "    backends: [{address: 'h:1'}]\n"
+        ),
+        "upstream.more.route[1]: any host with / is already a route of api (line 10)",
+    ),
+    semantic(
+        "duplicate route after normalization",
+        LISTEN + "upstream:\n  api:\n    route:\n      - {host: A.Example., path_prefix: /x/}\n"
+        "      - {host: a.example, path_prefix: /x}\n    backends: [{address: 'h:1'}]\n",
+        "upstream.api.route[1]: a.example with /x is already a route of api (line 6)",
+    ),
+    semantic(
+        "route hosts",
+        LISTEN + "upstream:\n  api:\n    backends: [{address: 'h:1'}]\n    route:\n"
+        "      - {host: '*'}\n"
+        "      - {host: 'a.example:443'}\n"
+        "      - {host: 'a.*.example'}\n"
+        "      - {host: 'käse.example'}\n",
+        "upstream.api.route[0].host: leave host out to match every host (line 6)",
+        "upstream.api.route[1].host: expected a host alone, without scheme or port, "
+        "got a.example:443 (line 7)",
+        "upstream.api.route[2].host: expected a host such as api.example.com or *.example.com, "
+        'got "a.*.example" (line 8)',
+        "upstream.api.route[3].host: write the name in its ASCII form (xn--...) (line 9)",
+    ),
+    semantic(
+        "route prefixes",
+        LISTEN + "upstream:\n  api:\n    backends: [{address: 'h:1'}]\n    route:\n"
+        "      - {path_prefix: api}\n"
+        "      - {path_prefix: '/a?b'}\n"
+        "      - {path_prefix: /a/../b}\n",
+        "upstream.api.route[0].path_prefix: a path prefix begins with a slash: write /api (line 6)",
+        "upstream.api.route[1].path_prefix: a path prefix is a path alone: no query, fragment, "
+        "space or non-ASCII (line 7)",
+        "upstream.api.route[2].path_prefix: a path prefix has no empty, . or .. segments (line 8)",
+    ),
+    structural(
+        "algorithm of later versions",
+        with_upstream("load_balancing: {type: least-connections}\n"),
+        "upstream.api.load_balancing.type: least-connections is not supported by this version; "
+        "use round-robin or random (line 7)",
+    ),
+    structural(
+        "algorithm that nobody knows",
+        with_upstream("load_balancing: {type: best}\n"),
+        "upstream.api.load_balancing.type: expected round-robin or random, got best (line 7)",
+    ),
+    structural(
+        "durations without unit",
+        with_upstream("timeouts:\n  connect: 5\n  idle: 1.5\n  total: soon\n  queue: 0s\n"),
+        f"upstream.api.timeouts.connect: {DURATION} 5; a number needs its unit: "
+        "write 5ms or 5s (line 8)",
+        f"upstream.api.timeouts.idle: {DURATION} 1.5; a number needs its unit: write 1.5s (line 9)",
+        f"upstream.api.timeouts.total: {DURATION} soon (line 10)",
+        "upstream.api.timeouts.queue: expected 1ms..24h, got 0s (line 11)",
+    ),
+    semantic(
+        "probes that overlap",
+        with_upstream("health_check: {interval: 1s, timeout: 2s}\n"),
+        "upstream.api.health_check.timeout: is longer than interval, so that probes would overlap "
+        "(line 7)",
+    ),
+    structural(
+        "truth that is none",
+        with_upstream("tls: {verify: maybe}\n"),
+        "upstream.api.tls.verify: expected true or false, got maybe (line 7)",
+    ),
+    semantic(
+        "client key without certificate",
+        with_upstream("tls: {client_key: c.key}\n"),
+        "upstream.api.tls.client_key: there is no client_cert that it is the key of (line 7)",
+    ),
+    semantic(
+        "passphrase for no key",
+        with_upstream("tls: {passphrase_file: c.pass}\n"),
+        "upstream.api.tls.passphrase_file: there is no client_cert whose key it would open "
+        "(line 7)",
+    ),
+)
+
+BACKENDS = (
+    structural(
+        "weight of nothing",
+        with_backend('{id: two, address: "h:1", weight: 0}'),
+        "upstream.api.backends[1].weight: expected 1..1000, got 0 (line 7)",
+    ),
+    structural(
+        "text for a backend",
+        with_backend('"10.0.0.2:8080"'),
+        "upstream.api.backends[1]: expected a mapping with the keys id, address, weight, "
+        'got "10.0.0.2:8080" (line 7)',
+    ),
+    structural(
+        "no address",
+        with_backend("{id: two}"),
+        "upstream.api.backends[1].address: missing; write host:port, or https://host:port for TLS "
+        "(line 7)",
+    ),
+    semantic(
+        "id twice, beside another fault",
+        with_backend('{id: one, address: "h:1", weight: 2000}'),
+        "upstream.api.backends[1].id: one is already the id of backends[0] (line 7)",
+        "upstream.api.backends[1].weight: expected 1..1000, got 2000 (line 7)",
+    ),
+    semantic(
+        "address twice",
+        with_backend('{address: "http://10.0.0.1:8080"}'),
+        "upstream.api.backends[1].address: 10.0.0.1:8080 is already the address of backends[0] "
+        "(line 7)",
+    ),
+    semantic(
+        "no port",
+        with_backend("{address: backend.internal}"),
+        "upstream.api.backends[1].address: the port is missing: write backend.internal:PORT, "
+        "or https://backend.internal for port 443 (line 7)",
+    ),
+    semantic(
+        "port out of range",
+        with_backend('{address: "h:99999"}'),
+        "upstream.api.backends[1].address: expected a port of 1..65535, got 99999 (line 7)",
+    ),
+    semantic(
+        "address with a path",
+        with_backend("{address: 'https://h/api'}"),
+        "upstream.api.backends[1].address: a backend address has no path or query: requests keep "
+        "the path that the client asked for; write host:port alone (line 7)",
+    ),
+    semantic(
+        "address with a password",
+        with_backend("{address: 'https://me:secret@h'}"),
+        "upstream.api.backends[1].address: a backend address has no user name or password; "
+        "write host:port alone (line 7)",
+    ),
+    semantic(
+        "IPv6 without brackets",
+        with_backend('{address: "2001:db8::1:8080"}'),
+        "upstream.api.backends[1].address: an IPv6 address stands in brackets, "
+        "as in [2001:db8::1]:8080 (line 7)",
+    ),
+    semantic(
+        "unknown scheme",
+        with_backend('{address: "grpc://h:1"}'),
+        "upstream.api.backends[1].address: grpc:// is not supported: write host:port or http:// "
+        "for cleartext HTTP/2, https:// for HTTP/2 over TLS (line 7)",
+    ),
+    semantic(
+        "impossible IPv4 address",
+        with_backend('{address: "10.0.0.256:80"}'),
+        "upstream.api.backends[1].address: expected host:port, http://host:port or https://host, "
+        'got "10.0.0.256:80" (line 7)',
+    ),
+)
+
+TABLE = (*UPSTREAMS, *BACKENDS)
