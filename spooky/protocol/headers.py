@@ -9,6 +9,7 @@ A rule: `x-forwarded-proto`, `-host` and `host` are what we saw, whatever the cl
 """
 
 import ipaddress
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from spooky.protocol.authority import split_authority
@@ -30,14 +31,15 @@ __all__ = [
     "forward_response",
     "forward_trailers",
     "host_of",
-    "new_request_id",
     "request_id",
+    "request_ids",
 ]
 
 _VIA_REQUEST = b"3 spooky"
 _VIA_RESPONSE = b"2 spooky"
 _VISIBLE = bytes(range(0x21, 0x7F))
 _LONGEST_REQUEST_ID = 128
+_IDS_AT_A_TIME = 64
 
 _CONTINUED = frozenset((b"x-forwarded-for", b"forwarded", b"via"))
 _REPLACED = CONNECTION_SPECIFIC | {
@@ -71,9 +73,16 @@ def request_id(head: RequestHead) -> bytes | None:
     return None
 
 
-def new_request_id(rand: bytes) -> bytes:
-    """Make a request id of 32 hexadecimal digits out of 16 random octets."""
-    return rand.hex().encode()
+def request_ids(random: Callable[[int], bytes]) -> Iterator[bytes]:
+    """Make request ids of 32 hexadecimal digits, for ever.
+
+    `random` returns so many random octets; it is asked for many ids at a time, because a system
+    call for each would be felt.
+    """
+    while True:
+        digits = random(16 * _IDS_AT_A_TIME).hex().encode()
+        for start in range(0, len(digits), 32):
+            yield digits[start : start + 32]
 
 
 def accept_of(head: RequestHead) -> bytes | None:

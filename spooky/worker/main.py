@@ -20,7 +20,7 @@ from spooky import log as logs
 from spooky.config.certs import Identity, covers
 from spooky.errors import ExitCode, H3Code
 from spooky.handover import WorkerSpec
-from spooky.protocol.headers import new_request_id
+from spooky.protocol.headers import request_ids
 from spooky.protocol.quic import ServerSettings
 from spooky.shm import Column, ProcessState
 from spooky.worker.deadlines import Sweep
@@ -64,7 +64,7 @@ class Worker:
             limits=config.limits,
             upstreams=self._upstreams,
             observer=self._observer,
-            new_request_id=lambda: new_request_id(os.urandom(16)),
+            new_request_id=request_ids(os.urandom).__next__,
             misdirected=_misdirected(spec),
         )
         self._handoff = Handoff(spec.slot, spec.mailboxes)

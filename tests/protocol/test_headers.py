@@ -1,3 +1,5 @@
+import itertools
+import os
 from dataclasses import replace
 
 import pytest
@@ -11,8 +13,8 @@ from spooky.protocol.headers import (
     forward_response,
     forward_trailers,
     host_of,
-    new_request_id,
     request_id,
+    request_ids,
 )
 from spooky.protocol.messages import Headers, Path, RequestHead, ResponseHead
 
@@ -149,8 +151,23 @@ def test_request_id_of_the_client(value: bytes, kept: bool) -> None:
     assert request_id(GET) is None
 
 
-def test_new_request_id() -> None:
-    assert new_request_id(bytes(range(16))) == b"000102030405060708090a0b0c0d0e0f"
+def test_request_ids_are_hexadecimal_and_never_repeat_a_block() -> None:
+    blocks: list[bytes] = []
+
+    def random(count: int) -> bytes:
+        blocks.append(bytes([len(blocks)]) * count)
+        return blocks[-1]
+
+    ids = list(itertools.islice(request_ids(random), 200))
+    assert ids[0] == b"00" * 16
+    assert ids[-1] == bytes([len(blocks) - 1]).hex().encode() * 16
+    assert 1 < len(blocks) < 200
+
+
+def test_request_ids_differ() -> None:
+    ids = list(itertools.islice(request_ids(os.urandom), 1000))
+    assert len(set(ids)) == 1000
+    assert {len(identifier) for identifier in ids} == {32}
 
 
 @pytest.mark.parametrize(
