@@ -186,6 +186,9 @@ class BackendConnection(asyncio.Protocol):
         transport = cast("asyncio.Transport", transport)
         self._transport = transport
         self.closed.clear()
+        if self._over:
+            transport.abort()
+            return
         transport.set_write_buffer_limits(high=_HIGH_WATER)
         channel = transport.get_extra_info("socket")
         if channel is not None and channel.family in (socket.AF_INET, socket.AF_INET6):

@@ -152,7 +152,9 @@ class Pool:
         for task in self._tasks:
             task.cancel()
         self._refuse_all(Kind.DRAINING, "the server is shutting down")
-        for connection in list(self._connections):
+        # An attempt that has not begun is cancelled without a chance to clean up.
+        attempts, self._attempts = list(self._attempts), {}
+        for connection in (*self._connections, *attempts):
             connection.close("the server is shutting down")
         await asyncio.gather(*self._tasks, return_exceptions=True)
         waits = [asyncio.ensure_future(one.closed.wait()) for one in self._closing]

@@ -1,0 +1,245 @@
+"""The command: what it prints, what it exits with, what it does to a running master."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spooky import __version__
+from tests.e2e.certificates import make_identity
+from tests.master.running import ROOT, free_port, master, wait_for
+
+
+def spooky(*arguments: str | Path, seconds: float = 30) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "spooky", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+        cwd=ROOT,
+    )
+
+
+def write_config(folder: Path, **changes: Any) -> Path:
+    identity = make_identity(folder, "localhost")
+    settings: dict[str, Any] = {
+        "version": 1,
+        "worker_processes": 1,
+        "listen": {
+            "address": "127.0.0.1",
+            "port": free_port(),
+            "tls": {"cert": str(identity.cert), "key": str(identity.key)},
+        },
+        "upstream": {
+            "web": {
+                "route": {"path_prefix": "/"},
+                "backends": [{"id": "b1", "address": "127.0.0.1:1"}],
+            }
+        },
+        "admin": "off",
+        "pid": str(folder / "spooky.pid"),
+        "drain_timeout": "2s",
+        **changes,
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+# --- the configuration -------------------------------------------------------------------------
+
+
+def test_a_good_configuration_is_ok(tmp_path: Path) -> None:
+    path = write_config(tmp_path)
+    done = spooky("-t", "-c", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"configuration {path} is ok\n"
+
+
+def test_the_resolved_configuration_is_a_configuration(tmp_path: Path) -> None:
+    path = write_config(tmp_path)
+    done = spooky("-T", "-c", path)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"# configuration {path} is ok\n")
+    again = tmp_path / "again.yaml"
+    again.write_text(done.stdout)
+    assert spooky("-T", "-c", again).stdout.splitlines()[1:] == done.stdout.splitlines()[1:]
+
+
+def test_all_problems_are_told_with_their_lines(tmp_path: Path) -> None:
+    path = write_config(tmp_path, worker_processes=-1, colour="red")
+    done = spooky("-t", "-c", path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"spooky: configuration {path} is not usable:"
+    assert len(lines) == 3
+    assert all(re.search(r"^  (worker_processes|colour): .* \(line \d+\)$", x) for x in lines[1:])
+
+
+def test_a_missing_key_file_is_a_problem_of_the_configuration(tmp_path: Path) -> None:
+    path = write_config(tmp_path)
+    (tmp_path / "localhost.key").unlink()
+    for arguments in (["-t"], []):
+        done = spooky(*arguments, "-c", path)
+        assert done.returncode == 2
+        assert "localhost.key" in done.stderr
+        assert "(line " in done.stderr
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    done = spooky("-t", "--config", tmp_path / "none.yaml")
+    assert done.returncode == 2
+    assert "none.yaml cannot be read: no such file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-x"], ["-s", "restart"], ["-p", "x.pid"], ["-t", "-s", "quit"], ["extra"]],
+)
+def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
+    done = spooky(*arguments)
+    assert done.returncode == 2
+    assert "usage: spooky" in done.stderr
+
+
+def test_version_and_help() -> None:
+    assert spooky("-V").stdout == f"spooky {__version__}\n"
+    told = spooky("--help").stdout
+    for word in ("reload", "reopen", "USR1", "exit codes", "demo"):
+        assert word in told
+
+
+# --- the running program -----------------------------------------------------------------------
+
+
+def test_it_runs_reloads_and_quits(tmp_path: Path) -> None:
+    log = tmp_path / "spooky.log"
+    path = write_config(tmp_path, log={"file": str(log), "access": "off"})
+    with subprocess.Popen(
+        [sys.executable, "-m", "spooky", "-c", str(path)], cwd=ROOT, stdin=subprocess.DEVNULL
+    ) as running:
+        try:
+            wait_for(lambda: log.exists() and "generation 1 serves" in log.read_text(), "start")
+            again = spooky("-c", path)
+            assert again.returncode == 3
+            assert f"already running as process {running.pid}" in again.stderr
+            told = spooky("-s", "reload", "-c", path)
+            assert (told.returncode, told.stderr) == (0, "")
+            wait_for(lambda: "generation 2 serves" in log.read_text(), "the reload")
+            path.write_text(path.read_text() + "colour: red\n")
+            refused = spooky("-s", "reload", "-c", path)
+            assert refused.returncode == 2
+            assert "colour" in refused.stderr
+            assert log.read_text().count("reloading") == 1, "the master was left alone"
+            unknown = spooky("-s", "quit", "-c", path)
+            assert unknown.returncode == 1
+            assert "by -p" in unknown.stderr
+            done = spooky("-s", "quit", "-p", tmp_path / "spooky.pid")
+            assert (done.returncode, done.stdout) == (0, f"process {running.pid} has stopped\n")
+            assert running.wait(10) == 0
+        finally:
+            running.kill()
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_taken_port_is_a_failed_start(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    first.mkdir()
+    port = free_port()
+    with master(first, ports=[port], workers=1) as running:
+        running.is_up()
+        path = write_config(tmp_path)
+        text = yaml.safe_load(path.read_text())
+        text["listen"]["port"] = port
+        path.write_text(yaml.safe_dump(text))
+        done = spooky("-c", path)
+        assert done.returncode == 3
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith(f"spooky: cannot bind udp 127.0.0.1:{port}: ")
+
+
+# --- signals by the pidfile --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [("reload", "generation 2 serves"), ("reopen", "logs reopened")],
+)
+def test_a_command_reaches_the_master(tmp_path: Path, command: str, says: str) -> None:
+    with master(tmp_path, workers=1) as running:
+        running.is_up()
+        done = spooky("-s", command, "-p", tmp_path / "spooky.pid")
+        assert done.returncode == 0
+        assert done.stdout == (
+            f"{command}: told process {running.pid}; its log says what came of it\n"
+        )
+        running.says(says)
+
+
+def test_quit_waits_and_stop_does_not_let_itself_be_kept(tmp_path: Path) -> None:
+    with master(tmp_path, workers=1, behaviour="drains for ever", drain_timeout=60) as running:
+        running.is_up()
+        with subprocess.Popen(
+            [sys.executable, "-m", "spooky", "-s", "quit", "-p", str(tmp_path / "spooky.pid")],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as waiting:
+            running.says("SIGQUIT: stopping once open requests are done")
+            assert waiting.poll() is None
+            done = spooky("-s", "stop", "-p", tmp_path / "spooky.pid")
+            assert done.returncode == 0
+            assert waiting.wait(10) == 0
+            assert waiting.stdout is not None
+            assert waiting.stdout.read() == f"process {running.pid} has stopped\n"
+        assert running.ends() == 0
+
+
+def test_stop_alone_is_at_once(tmp_path: Path) -> None:
+    with master(tmp_path, workers=1, behaviour="drains for ever", drain_timeout=60) as running:
+        running.is_up()
+        assert spooky("-s", "stop", "-p", tmp_path / "spooky.pid").returncode == 0
+        assert running.ends() == 0
+
+
+@pytest.mark.parametrize("command", ["reload", "quit", "stop", "reopen"])
+def test_no_pidfile_is_an_error(tmp_path: Path, command: str) -> None:
+    done = spooky("-s", command, "-p", tmp_path / "spooky.pid")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"spooky: no pidfile {tmp_path / 'spooky.pid'}: ")
+
+
+def test_a_stale_pidfile_is_an_error_and_nobody_is_signalled(tmp_path: Path) -> None:
+    pidfile = tmp_path / "spooky.pid"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        pidfile.write_text(f"{stranger.pid}\n")
+        done = spooky("-s", "stop", "-c", write_config(tmp_path))
+        assert done.returncode == 1
+        assert f"is stale: process {stranger.pid} is gone or is not a Spooky master" in done.stderr
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without the right")
+def test_no_permission_is_an_error(tmp_path: Path) -> None:
+    with master(tmp_path, workers=1) as running:
+        running.is_up()
+        script = (
+            "import os, sys\n"
+            "from pathlib import Path\n"
+            "from spooky import cli\n"
+            "os.setresuid(65534, 65534, 65534)\n"
+            f"cli._send({running.pid}, {int(signal.SIGTERM)})\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
+        )
+        assert f"no permission to signal process {running.pid}" in done.stderr
