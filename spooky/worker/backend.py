@@ -38,6 +38,11 @@ __all__ = ["BackendConnection", "BackendStream", "StreamHandler"]
 
 _HIGH_WATER = 256 * 1024
 """Octets that may wait for the socket before streams are told to wait."""
+_MOST_REQUESTS = 1000
+"""Requests of one connection, which is the usual number that servers take, too. Some of them,
+Hypercorn for one, drop what is open when they end a connection; so we end it before they do."""
+_WORN = 0.9
+"""The share of these from which on a connection should have a successor."""
 _LINGER_S = 1.0
 _PING = b"spooky\0\0"
 
@@ -75,6 +80,7 @@ class BackendConnection(asyncio.Protocol):
         self._paused = False
         self._over = False
         self._retired = False
+        self._opened = 0
         self._heard_at = self._used_at = loop.time()
         self._pinged_at = 0.0
         self.capacity = limits.backend_streams
@@ -96,6 +102,10 @@ class BackendConnection(asyncio.Protocol):
         """Say whether another request may be sent now."""
         return not (self._over or self._retired) and self._engine.can_open()
 
+    def has_future(self) -> bool:
+        """Say whether it will still take requests after the next hundred or so."""
+        return not (self._over or self._retired) and self._opened < _WORN * _MOST_REQUESTS
+
     def load(self) -> int:
         """Count the streams that are open."""
         return len(self._streams)
@@ -106,6 +116,8 @@ class BackendConnection(asyncio.Protocol):
         stream = BackendStream(self, number, handler, end=head.end)
         self._streams[number] = stream
         self._unsent.append(stream)
+        self._opened += 1
+        self._retired = self._retired or self._opened >= _MOST_REQUESTS
         self._schedule_flush()
         handler.on_stream(stream)
 

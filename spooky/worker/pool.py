@@ -125,7 +125,7 @@ class Pool:
         connection = self._pick()
         if connection is not None and not self._queue:
             connection.open(head, handler)
-            if connection.load() >= _BUSY * connection.capacity:
+            if connection.load() >= _BUSY * connection.capacity or not connection.has_future():
                 self._grow()
             return _NOT_WAITING
         if len(self._queue) >= self._limits.backend_queue:
@@ -225,8 +225,17 @@ class Pool:
     def _grow(self) -> None:
         if self._connections and self._loop.time() < self._grow_at:
             return
-        capacity = sum(connection.capacity for connection in self._connections)
-        for _ in range(connections_to_open(self.stats(), capacity, self._limits)):
+        # One that only finishes what it has takes no other's place.
+        lasting = [connection for connection in self._connections if connection.has_future()]
+        successor = 1 if self._connections and not lasting else 0
+        stats = PoolStats(
+            connections=len(lasting),
+            connecting=len(self._attempts),
+            in_flight=sum(connection.load() for connection in lasting),
+            queued=max(len(self._queue), successor),
+        )
+        capacity = sum(connection.capacity for connection in lasting)
+        for _ in range(connections_to_open(stats, capacity, self._limits)):
             connection = BackendConnection(H2Engine(self._h2), self, self._limits, self._loop)
             ready = self._attempts[connection] = self._loop.create_future()
             task = self._loop.create_task(self._connect(connection, ready))

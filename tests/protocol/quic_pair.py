@@ -24,6 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from spooky.protocol.aioquic_engine import AioquicEngine
 from spooky.protocol.messages import DownstreamEngine, DownstreamEvent, Headers, Path
 from spooky.protocol.quic import ServerSettings
 
@@ -222,6 +223,27 @@ class Pair:
         """Return the error code with which the server closed the connection, None if it did not."""
         closing = self.client._close_event
         return None if closing is None else int(closing.error_code)
+
+
+def make_aioquic(settings: ServerSettings, original_destination_cid: bytes) -> AioquicEngine:
+    """Make the engine on aioquic."""
+    return AioquicEngine(settings, settings.configuration(), original_destination_cid)
+
+
+def connect(network: Network | None = None, **changes: Any) -> Pair:
+    """Connect a client to the engine on aioquic."""
+    return Pair(make_aioquic, server_settings(**changes), network=network).connect()
+
+
+def engine_of(pair: Pair) -> AioquicEngine:
+    """Return the engine of a pair that `connect` made."""
+    assert isinstance(pair.engine, AioquicEngine)
+    return pair.engine
+
+
+def open_requests(pair: Pair) -> int:
+    """Count the requests that the engine has not forgotten yet."""
+    return len(engine_of(pair)._h3._requests)
 
 
 @dataclass(slots=True)

@@ -5,16 +5,20 @@ make the octets, `RawClient` puts them on the streams of a real QUIC connection.
 where QUIC stands below an `H3Session`, for tests that cut a stream into every possible piece.
 """
 
+import itertools
 from collections import Counter, defaultdict
 
 import pylsqpack
 from aioquic.quic import events as quic_events
 
 from spooky.protocol import varint
-from spooky.protocol.messages import Headers
+from spooky.protocol.h3 import H3Session
+from spooky.protocol.messages import Body, DownstreamEvent, Headers
 from tests.protocol.quic_pair import Pair, request_fields
 
 CONTROL, PUSH, ENCODER, DECODER = range(4)
+HEADER_BYTES = 4096
+"""The limit of a `Session` for a header section."""
 
 
 def section(*fields: tuple[bytes, bytes]) -> bytes:
@@ -144,3 +148,33 @@ class Ledger:
     def credit(self, stream: int, count: int) -> None:
         assert count >= 0
         self.credited[stream] += count
+
+
+class Session:
+    """A session on a ledger; what it tells is gathered in `told`."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.h3 = H3Session(self.ledger, HEADER_BYTES)
+        self.h3.open()
+        self.told: list[DownstreamEvent] = []
+
+    def receive(self, octets: bytes, *, end: bool = False, stream: int = 0) -> None:
+        self.told += self.h3.receive(stream, octets, end)
+
+    def receive_in_pieces(self, octets: bytes, cuts: list[int], *, fin_apart: bool) -> None:
+        at = [0, *sorted(cut % (len(octets) + 1) for cut in cuts), len(octets)]
+        pieces = [octets[start:stop] for start, stop in itertools.pairwise(at)]
+        for number, piece in enumerate(pieces):
+            self.receive(piece, end=not fin_apart and number == len(pieces) - 1)
+        if fin_apart:
+            self.receive(b"", end=True)
+
+    def answer(self) -> None:
+        """Consume what came and send a response."""
+        for event in self.told:
+            if isinstance(event, Body):
+                self.h3.consume(event.stream, event.credit)
+        self.h3.send_section(0, [(b":status", b"200")], end=False, last=True)
+        self.h3.send_data(0, b"done", end=True)
+        self.h3.flush()

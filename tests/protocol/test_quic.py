@@ -3,9 +3,7 @@
 import ast
 import importlib.metadata
 import inspect
-import random
 import tomllib
-from collections.abc import Callable
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -18,7 +16,6 @@ from aioquic.quic.recovery import QuicPacketPacer
 
 import spooky.protocol.quic
 from spooky.errors import H3Code
-from spooky.protocol.aioquic_engine import AioquicEngine
 from spooky.protocol.cid import CID_LENGTH, is_ours, reset_token, slot_of
 from spooky.protocol.messages import (
     Body,
@@ -30,16 +27,18 @@ from spooky.protocol.messages import (
     RequestHead,
     Reset,
 )
-from spooky.protocol.quic import ServerConnection, ServerIdentity, ServerSettings
+from spooky.protocol.quic import ServerConnection, ServerIdentity
 from tests.protocol.quic_pair import (
     PATH,
     RESET_KEY,
     SLOT,
     H3Client,
-    Network,
     Pair,
     client_configuration,
+    connect,
+    engine_of,
     identity,
+    make_aioquic,
     server_settings,
 )
 from tests.protocol.raw_client import RawClient, request
@@ -48,17 +47,8 @@ WINDOW = 32 * 1024
 V1, V2 = int(QuicProtocolVersion.VERSION_1), int(QuicProtocolVersion.VERSION_2)
 
 
-def make(config: ServerSettings, original_destination_cid: bytes) -> AioquicEngine:
-    return AioquicEngine(config, config.configuration(), original_destination_cid)
-
-
-def connect(network: Network | None = None, **changes: Any) -> Pair:
-    return Pair(make, server_settings(**changes), network=network).connect()
-
-
 def quic_of(pair: Pair) -> ServerConnection:
-    assert isinstance(pair.engine, AioquicEngine)
-    return pair.engine._quic
+    return engine_of(pair)._quic
 
 
 # --- what of aioquic is private --------------------------------------------------------------
@@ -253,7 +243,7 @@ def select(name: str | None) -> ServerIdentity:
 @pytest.mark.parametrize("name", ["rsa.example", "p256.example", "ed.example", "other.example"])
 def test_the_certificate_is_chosen_by_the_server_name(name: str) -> None:
     configuration = client_configuration(server_name=name)
-    pair = Pair(make, server_settings(select=select), configuration).connect()
+    pair = Pair(make_aioquic, server_settings(select=select), configuration).connect()
     shown = pair.client.tls._peer_certificate
     assert shown == select(name).chain[0]
     assert pair.told_of(Ready)[0].server_name == name
@@ -267,7 +257,7 @@ def test_the_server_name_is_told_in_one_spelling() -> None:
         return identity()
 
     configuration = client_configuration(server_name="LocalHost.")
-    pair = Pair(make, server_settings(select=note), configuration).connect()
+    pair = Pair(make_aioquic, server_settings(select=note), configuration).connect()
     assert pair.told_of(Ready)[0].server_name == "localhost"
     assert asked == [None, "localhost"]
 
@@ -278,7 +268,7 @@ def test_the_server_name_is_told_in_one_spelling() -> None:
 )
 def test_both_versions_of_quic(versions: list[int], original: int, agreed: int) -> None:
     configuration = client_configuration(supported_versions=versions, original_version=original)
-    pair = Pair(make, configuration=configuration).connect()
+    pair = Pair(make_aioquic, configuration=configuration).connect()
     assert pair.told_of(Ready)[0].version == agreed
     pair.on_event = lambda event: (
         pair.engine.send_head(event.stream, 200, [], end=True)
@@ -289,7 +279,7 @@ def test_both_versions_of_quic(versions: list[int], original: int, agreed: int) 
 
 
 def test_a_client_without_our_protocol_is_refused() -> None:
-    pair = Pair(make, configuration=client_configuration(alpn_protocols=["hq-interop"]))
+    pair = Pair(make_aioquic, configuration=client_configuration(alpn_protocols=["hq-interop"]))
     pair.run(lambda: pair.told_of(Closed))
     assert pair.told_of(Closed)[0].code == 0x100 + tls.AlertDescription.no_application_protocol
     assert pair.told_of(Ready) == []
@@ -352,14 +342,14 @@ def test_streams_given_up_midway_leak_nothing_of_the_connection_window(how: str)
 
 
 def test_lost_octets_of_a_reset_stream_are_given_back_too() -> None:
-    pair = connect(stream_window=WINDOW, connection_window=2 * WINDOW)
-    for stream in range(0, 40, 4):
+    pair = connect(stream_window=WINDOW, connection_window=WINDOW)
+    for stream in range(0, 80, 4):
         upload(pair, stream, WINDOW - 100)
-        pair.client.datagrams_to_send(pair.now)  # Lost.
+        assert pair.client.datagrams_to_send(pair.now)  # Lost.
         pair.client.reset_stream(stream, H3Code.REQUEST_CANCELLED)
         pair.advance(1)
-    upload(pair, 40, WINDOW - 100)
-    pair.run(lambda: received(pair, 40) == WINDOW - 100)
+    upload(pair, 80, WINDOW // 2)
+    pair.run(lambda: received(pair, 80) == WINDOW // 2)
 
 
 def test_limits_that_are_lost_on_the_way_are_sent_again() -> None:
@@ -404,84 +394,3 @@ def test_many_streams_share_the_packets() -> None:
     assert all(len(data) > 1100 for data, _ in first[:-1])
     pair.run(lambda: len(client.ended) == 10)
     assert all(client.frames(stream)[-1] == (0, b"z" * 2000) for stream in range(0, 40, 4))
-
-
-# --- octets of nobody's protocol -------------------------------------------------------------
-
-
-def mutate(chance: random.Random) -> Callable[[bytes], bytes]:
-    def change(payload: bytes) -> bytes:
-        octets = bytearray(payload)
-        for _ in range(chance.randrange(1, 6)):
-            match chance.randrange(3):
-                case 0:
-                    octets[chance.randrange(len(octets))] = chance.randrange(256)
-                case 1:
-                    at = chance.randrange(len(octets))
-                    octets[at:at] = chance.randbytes(chance.randrange(1, 9))
-                case _ if len(octets) > 20:
-                    del octets[chance.randrange(len(octets) - 4) :][:4]
-        return bytes(octets[:1150])
-
-    return change
-
-
-def corrupt(pair: Pair, epoch: tls.Epoch, chance: random.Random) -> None:
-    """Have the client's packets of an epoch carry changed frames, properly encrypted."""
-    context = pair.client._cryptos[epoch].send
-    encrypt, change = context.encrypt_packet, mutate(chance)
-
-    def encrypt_changed(header: bytes, payload: bytes, number: int) -> bytes:
-        changed = change(payload)
-        if header[0] & 0x80:  # A long header says how long the packet is.
-            changed = changed[: len(payload)].ljust(len(payload), b"\x00")
-        return encrypt(header, changed, number)
-
-    context.encrypt_packet = encrypt_changed  # type: ignore[assignment,method-assign]
-
-
-def pump(pair: Pair, rounds: int) -> None:
-    for _ in range(rounds):
-        pair.advance(0.03)
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_a_client_that_speaks_nonsense_hurts_only_itself(seed: int) -> None:
-    chance = random.Random(seed)
-    pair = connect()
-    client = H3Client(pair)
-    corrupt(pair, tls.Epoch.ONE_RTT, chance)
-    for number in range(4):
-        client.request(method=b"POST", body=b"b" * 300, end=number % 2 == 0)
-    pump(pair, 4)
-    for head in pair.told_of(RequestHead):
-        pair.engine.send_head(head.stream, 200, [], end=True)
-    pump(pair, 4)
-    closed = pair.told_of(Closed)
-    assert len(closed) <= 1
-    assert not closed or pair.told[-1] is closed[0]
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_a_handshake_of_nonsense_hurts_only_itself(seed: int) -> None:
-    chance = random.Random(seed)
-    pair = Pair(make)
-    corrupt(pair, tls.Epoch.INITIAL, chance)
-    pump(pair, 6)
-    assert len(pair.told_of(Closed)) <= 1
-
-
-def test_an_engine_that_never_saw_a_packet_is_quiet() -> None:
-    chance = random.Random(5)
-    for size in (0, 1, 20, 1200):
-        engine = make(server_settings(), b"12345678")
-        octets = chance.randbytes(size)
-        assert engine.receive(octets, PATH, 1.0) == []
-        assert engine.receive(b"\xc0\x00\x00\x00\x01\x08" + octets, PATH, 1.0) == []
-        assert engine.datagrams_to_send(1.0) == []
-        assert engine.deadline() is not None
-        engine.close(0x100)
-        assert engine.datagrams_to_send(1.0) == []
-        assert engine.handle_timer(100.0) == [Closed(0, "", by_peer=False)]
-        assert engine.handle_timer(200.0) == []
-        assert engine.deadline() is None
