@@ -218,7 +218,7 @@ CONSEQUENCES: dict[Kind, Consequence] = {
         502,
         H3Code.INTERNAL_ERROR,
         Origin.BACKEND,
-        Retry.IF_UNSENT,
+        Retry.IF_IDEMPOTENT,
         "The connection to the backend was lost.",
     ),
     Kind.RESPONSE_TIMEOUT: Consequence(

@@ -16,7 +16,7 @@ from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import judge_dates, load_identities
 from spooky.config.document import Finding, Places, key_of_upstream
 from spooky.config.keyfiles import UnusableError, read_material
-from spooky.config.model import Certificate, Config, Listener, Upstream, UpstreamTls
+from spooky.config.model import Certificate, Config, Limits, Listener, Upstream, UpstreamTls
 from spooky.errors import ConfigError, Problem, StartupError
 
 
@@ -28,13 +28,24 @@ def check(config: Config) -> Iterator[Finding]:
         yield from _check_backends(upstream)
         yield from _check_client_identity(upstream)
         yield from _check_health(upstream)
-    limits = config.limits
+    yield from _check_limits(config.limits)
+
+
+def _check_limits(limits: Limits) -> Iterator[Finding]:
     if limits.connection_window < limits.stream_window:
         yield Finding(
             "limits.connection_window",
             f"expected at least stream_window, which is {limits.stream_window} octets, "
             f"got {limits.connection_window}",
             ("limits.connection_window", "limits.stream_window"),
+        )
+    if limits.request_header_bytes * 2 > limits.stream_window:
+        # A header section is read only when it is whole, so that it has to fit into the window.
+        yield Finding(
+            "limits.request_header_bytes",
+            f"expected at most half of stream_window, which is {limits.stream_window} octets, "
+            f"got {limits.request_header_bytes}",
+            ("limits.request_header_bytes", "limits.stream_window"),
         )
 
 

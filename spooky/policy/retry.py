@@ -22,7 +22,7 @@ def may_retry(
     `replayable`: all that was sent of the content is still at hand. `retries`: how many there
     have been.
     """
-    limit = MAX_REFUSALS if kind in _REFUSALS else MAX_RETRIES
+    limit = MAX_REFUSALS if unprocessed and kind in _REFUSALS else MAX_RETRIES
     if retries >= limit or not replayable:
         return False
     match CONSEQUENCES[kind].retry:

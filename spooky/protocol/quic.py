@@ -257,10 +257,12 @@ class ServerConnection(QuicConnection):
 
     def has_unacknowledged(self) -> bool:
         """Say whether the client has not confirmed yet that it has all of some response."""
-        return any(
-            not stream_id & 3 and not stream.sender.is_finished
-            for stream_id, stream in self._streams.items()
-        )
+        for stream_id, stream in self._streams.items():
+            sender = stream.sender
+            # A stream that was opened by a higher number alone has nothing to be confirmed.
+            if not stream_id & 3 and not sender.is_finished and sender._buffer_fin is not None:
+                return True
+        return False
 
     def open_uni(self) -> int:
         """Open a unidirectional stream; return its number."""

@@ -182,6 +182,8 @@ class Client:
                 self.server_name = event.server_name
                 if self._draining:
                     self._engine.goaway()
+                if self._refusing:
+                    self._engine.goaway()
             case Closed():
                 log.debug("client %s: closed: %s", self.path.peer[0], event.reason or "in order")
                 self._lost(event.reason or "closed by the client")

@@ -253,7 +253,7 @@ class Exchange:
             self.fail(kind, detail, code)
             self._client.touch()
             return
-        if kind is Kind.BACKEND_RESET or kind is Kind.BACKEND_GONE:
+        if unprocessed and self._state is State.SENT:
             # It is not down, it only refused this stream: its next connection will do as well.
             self._tried.clear()
         self._retries += 1

@@ -225,6 +225,12 @@ REST = (
         "limits.connection_window: expected at least stream_window, which is 2097152 octets, "
         "got 1048576 (line 7)",
     ),
+    semantic(
+        "a header section that does not fit into its window",
+        with_top("limits:\n  request_header_bytes: 256KiB\n"),
+        "limits.request_header_bytes: expected at most half of stream_window, which is 262144 "
+        "octets, got 262144 (line 7)",
+    ),
     structural(
         "nothing after the colon",
         with_top("drain_timeout:\n"),

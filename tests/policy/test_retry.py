@@ -7,7 +7,7 @@ import pytest
 from spooky.errors import CONSEQUENCES, Kind, Retry
 from spooky.policy.retry import IDEMPOTENT, MAX_REFUSALS, MAX_RETRIES, may_retry
 
-BACKEND_SIDE = [kind for kind in Kind if CONSEQUENCES[kind].retry is Retry.IF_UNSENT]
+BACKEND_SIDE = [kind for kind in Kind if CONSEQUENCES[kind].retry is not Retry.NEVER]
 
 
 def test_some_failures_are_worth_another_backend() -> None:
@@ -28,6 +28,8 @@ CASES = [
     (Kind.CONNECT_FAILED, b"POST", True, True, 1, False),
     (Kind.CONNECT_FAILED, b"POST", True, False, 0, False),
     (Kind.BACKEND_GONE, b"POST", False, True, 0, False),
+    (Kind.BACKEND_GONE, b"GET", False, True, 0, True),
+    (Kind.BACKEND_GONE, b"GET", False, True, 1, False),
     (Kind.BACKEND_GONE, b"POST", True, True, 2, True),
     (Kind.BACKEND_RESET, b"PATCH", True, True, 2, True),
     (Kind.BACKEND_RESET, b"PATCH", True, True, 3, False),
@@ -47,6 +49,19 @@ def test_cases(
 ) -> None:
     assert (
         may_retry(kind, method, unprocessed=unprocessed, replayable=replayable, retries=retries)
+        is allowed
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "unprocessed", "allowed"),
+    [(b"PUT", False, True), (b"GET", True, True), (b"POST", True, True), (b"POST", False, False)],
+)
+def test_what_may_have_been_acted_on_is_repeated_only_if_that_is_safe(
+    method: bytes, unprocessed: bool, allowed: bool
+) -> None:
+    assert (
+        may_retry(Kind.BACKEND_GONE, method, unprocessed=unprocessed, replayable=True, retries=0)
         is allowed
     )
 
