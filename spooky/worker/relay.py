@@ -251,7 +251,6 @@ class Exchange:
         )
         if not retry:
             self.fail(kind, detail, code)
-            self._client.touch()
             return
         if unprocessed and self._state is State.SENT:
             # It is not down, it only refused this stream: its next connection will do as well.
@@ -271,7 +270,6 @@ class Exchange:
         kind = self._overdue(self._group.timeouts, self._upload, now)
         if kind is not None:
             self.fail(kind, f"after {now - self._started_at:.1f} s")
-            self._client.touch()
 
     def _overdue(self, timeouts: Timeouts, upload: Upload, now: float) -> Kind | None:
         if timeouts.total and now - self._started_at > timeouts.total:
@@ -312,6 +310,7 @@ class Exchange:
             self._answer(kind)
         self._cancel_backend(H2Code.CANCEL)
         self._finish(kind, detail)
+        self._client.touch()
 
     def abandon(self, reason: str) -> None:
         """End because the client connection is over; there is nobody to tell."""

@@ -229,7 +229,7 @@ REST = (
         "a header section that does not fit into its window",
         with_top("limits:\n  request_header_bytes: 256KiB\n"),
         "limits.request_header_bytes: expected at most half of stream_window, which is 262144 "
-        "octets, got 262144 (line 7)",
+        "octets, got 262144 (line 8)",
     ),
     structural(
         "nothing after the colon",
