@@ -4,7 +4,9 @@ Whatever goes wrong in here ends this connection and no other: it is one of the 
 broad `except`, for an engine that meets octets which its author did not think of.
 """
 
+import contextlib
 import logging
+import time
 from typing import Protocol
 
 from spooky.errors import H3Code, Kind
@@ -146,6 +148,10 @@ class Client:
             exc_info=log.isEnabledFor(logging.DEBUG),
         )
         self._lost("internal error")
+        # The engine may fail at this, too; then the client has to find out by itself.
+        with contextlib.suppress(Exception):
+            self._engine.close(H3Code.INTERNAL_ERROR, "internal error")
+            self.udp.send(self._engine.datagrams_to_send(time.monotonic()))
         self._remove()
 
     def _remove(self) -> None:

@@ -317,7 +317,7 @@ class Exchange:
         if self._state is not State.DONE:
             self._cancel_backend(H2Code.CANCEL)
             self._status = self._status or CONSEQUENCES[Kind.CLIENT_GONE].status
-            self._finish(Kind.CLIENT_GONE, reason)
+            self._end(Kind.CLIENT_GONE, reason)
 
     def _answer(self, kind: Kind) -> None:
         accept = headers.accept_of(self._request) if self._request is not None else None
@@ -339,12 +339,15 @@ class Exchange:
             stream.cancel(code)
 
     def _finish(self, kind: Kind | None, detail: str) -> None:
-        self._state = next_state(self._state, Step.END)
-        upload = self._upload
-        if upload is None or not upload.finished:
+        if self._upload is None or not self._upload.finished:
             self._engine.stop(self._stream, H3Code.NO_ERROR)
-        if upload is not None:
-            upload.settle()
+        self._end(kind, detail)
+
+    def _end(self, kind: Kind | None, detail: str) -> None:
+        """Let go of everything and report, without a word to the client's engine."""
+        self._state = next_state(self._state, Step.END)
+        if self._upload is not None:
+            self._upload.settle()
         self._services.exchanges.discard(self)
         self._client.finished(self._stream)
         self._services.observer.record(self._outcome(kind, detail))

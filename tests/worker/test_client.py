@@ -1,0 +1,126 @@
+"""A client connection whose engine has a fault of its own: it ends, and nothing else does."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from spooky.errors import H3Code
+from spooky.protocol.messages import DownstreamEngine, Path
+from spooky.worker.client import Client
+from spooky.worker.services import Services
+from spooky.worker.udp import UdpSocket
+
+
+class Home:
+    """Remembers what a client asked of the intake."""
+
+    def __init__(self) -> None:
+        self.removed: list[Client] = []
+
+    def touch(self, client: Client) -> None: ...
+
+    def learn(self, cid: bytes, client: Client) -> None: ...
+
+    def forget(self, cid: bytes, client: Client) -> None: ...
+
+    def remove(self, client: Client) -> None:
+        self.removed.append(client)
+
+
+class FaultyEngine:
+    """Raises where it is told to, as an engine would for octets its author did not think of."""
+
+    def __init__(self, *faults: str) -> None:
+        self.faults = faults
+        self.closed_with: int | None = None
+
+    def _act(self, name: str) -> None:
+        if name in self.faults:
+            raise KeyError(name)
+
+    def receive(self, datagram: bytes, path: Path, now: float) -> list[Any]:
+        self._act("receive")
+        return []
+
+    def handle_timer(self, now: float) -> list[Any]:
+        self._act("handle_timer")
+        return []
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Path]]:
+        self._act("datagrams_to_send")
+        return [(b"last words", self.path)] if self.closed_with else []
+
+    def events(self) -> list[Any]:
+        return []
+
+    def deadline(self) -> float | None:
+        return 1.0
+
+    def close(self, code: int, reason: str = "") -> None:
+        self._act("close")
+        self.closed_with = code
+
+    path: Path
+
+
+@pytest.fixture
+def peer() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(5)
+        yield sock
+
+
+@pytest.fixture
+def udp() -> Iterator[UdpSocket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.setblocking(False)
+        yield UdpSocket(sock)
+
+
+def _client(engine: FaultyEngine, udp: UdpSocket, peer: socket.socket) -> tuple[Client, Home]:
+    engine.path = Path(peer.getsockname())
+    home = Home()
+    services = cast("Services", None)  # Only exchanges use them, and there is none.
+    return Client(home, cast("DownstreamEngine", engine), udp, services, engine.path), home
+
+
+def test_a_fault_ends_the_connection_and_tells_the_client(
+    udp: UdpSocket, peer: socket.socket
+) -> None:
+    engine = FaultyEngine("receive")
+    client, home = _client(engine, udp, peer)
+    client.receive(b"anything", engine.path, 0.0)
+    assert home.removed == [client]
+    assert engine.closed_with == H3Code.INTERNAL_ERROR
+    assert peer.recv(100) == b"last words"
+
+
+@pytest.mark.parametrize("second", ["close", "datagrams_to_send"])
+@pytest.mark.parametrize("call", ["receive", "handle_timer", "datagrams_to_send"])
+def test_a_fault_on_top_of_a_fault_stays_within(
+    udp: UdpSocket, peer: socket.socket, call: str, second: str
+) -> None:
+    engine = FaultyEngine(call, second)
+    client, home = _client(engine, udp, peer)
+    match call:
+        case "receive":
+            client.receive(b"anything", engine.path, 0.0)
+        case "handle_timer":
+            client.expire(0.0)
+        case _:
+            client.flush(0.0)
+    assert home.removed == [client]
+    assert client.deadline() is None
+
+
+def test_a_connection_that_is_gone_does_nothing(udp: UdpSocket, peer: socket.socket) -> None:
+    engine = FaultyEngine("receive", "handle_timer")
+    client, home = _client(engine, udp, peer)
+    client.receive(b"anything", engine.path, 0.0)
+    client.expire(0.0)
+    assert client.flush(0.0)
+    assert home.removed == [client]
