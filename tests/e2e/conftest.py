@@ -1,0 +1,95 @@
+"""Fixtures of the end-to-end tests: backends once per session, Spooky per test or per module."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.backends import (
+    TRAILER,
+    Backend,
+    make_site,
+    start_caddy,
+    start_hypercorn,
+    start_nghttpd,
+    start_scripted,
+)
+from tests.e2e.certificates import Identity, make_identity
+from tests.e2e.spooky_process import Settings, SpookyProcess, running_spooky, upstream
+
+
+@pytest.fixture(scope="session")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    return make_identity(tmp_path_factory.mktemp("identity"), "localhost")
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = make_site(tmp_path_factory.mktemp("site"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def asgi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """Hypercorn."""
+    backend = start_hypercorn(tmp_path_factory.mktemp("asgi"))
+    yield backend
+    backend.program.kill()
+
+
+@pytest.fixture(scope="session")
+def nghttpd(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """nghttpd, which sends a trailer section with each response that has content."""
+    backend = start_nghttpd(site, tmp_path_factory.mktemp("nghttpd"), *TRAILER)
+    yield backend
+    backend.program.kill()
+
+
+@pytest.fixture(scope="session")
+def caddy(site: Path, asgi: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    backend = start_caddy(site, tmp_path_factory.mktemp("caddy"), asgi.port)
+    yield backend
+    backend.program.kill()
+
+
+@pytest.fixture(scope="session")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """Our own server that misbehaves on demand."""
+    backend = start_scripted(tmp_path_factory.mktemp("scripted"))
+    yield backend
+    backend.program.kill()
+
+
+Spooky = Callable[[Settings], SpookyProcess]
+
+
+@pytest.fixture
+def spooky(identity: Identity, tmp_path: Path) -> Iterator[Spooky]:
+    """Start Spooky with given settings; it is stopped and checked after the test."""
+    with ExitStack() as stack:
+
+        def start(settings: Settings) -> SpookyProcess:
+            folder = tmp_path / f"spooky-{len(list(tmp_path.iterdir()))}"
+            folder.mkdir()
+            return stack.enter_context(running_spooky(settings, identity, folder))
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def front(
+    identity: Identity,
+    asgi: Backend,
+    nghttpd: Backend,
+    caddy: Backend,
+    scripted: Backend,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[SpookyProcess]:
+    """A Spooky with all four backends, each below a path of its name."""
+    backends = (asgi, nghttpd, caddy, scripted)
+    settings = {"upstream": {b.name: upstream(b.address, path=f"/{b.name}") for b in backends}}
+    with running_spooky(settings, identity, tmp_path_factory.mktemp("front")) as running:
+        yield running

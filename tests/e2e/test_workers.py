@@ -1,0 +1,219 @@
+"""Processes that die or are told to stop, while requests are under way."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+
+import psutil
+import pytest
+
+from tests.e2e.backends import Backend
+from tests.e2e.conftest import Spooky
+from tests.e2e.h3_client import Exchange, H3Client, connect
+from tests.e2e.processes import wait_until
+from tests.e2e.spooky_process import SpookyProcess, upstream
+
+pytestmark = pytest.mark.e2e
+
+BACK_IN_SERVICE_S = 2.0
+CONNECTIONS = 24
+
+
+def _start(spooky: Spooky, backend: Backend, workers: int, **more: object) -> SpookyProcess:
+    one = {"one": upstream(backend.address)}
+    running = spooky({"worker_processes": workers, "upstream": one, **more})
+    running.wait_until_serving(workers)
+    return running
+
+
+async def _still_serves(client: H3Client) -> bool:
+    """Say whether a connection answers a request within a second."""
+    exchange = client.open("GET", "/asgi/status?code=204")
+    try:
+        await client.over(exchange, 1.0)
+    except AssertionError:
+        return False
+    return exchange.status == 204
+
+
+async def _until_served(port: int) -> None:
+    """Open new connections until one is served."""
+    async with asyncio.timeout(BACK_IN_SERVICE_S):
+        while True:
+            async with connect(port) as fresh:
+                if await _still_serves(fresh):
+                    return
+
+
+async def _with_connections(port: int, kill: psutil.Process) -> list[bool]:
+    """Open many connections, kill a worker; tell which of them serve on."""
+    contexts = [connect(port) for _ in range(CONNECTIONS)]
+    clients = [await context.__aenter__() for context in contexts]
+    try:
+        assert all([await _still_serves(client) for client in clients])
+        kill.kill()
+        serving = list(await asyncio.gather(*(_still_serves(client) for client in clients)))
+        await _until_served(port)
+        return serving
+    finally:
+        for context in contexts:
+            await context.__aexit__(None, None, None)
+
+
+def test_worker_killed(spooky: Spooky, asgi: Backend) -> None:
+    """Its own connections are lost, the others undisturbed, a replacement is there at once."""
+    running = _start(spooky, asgi, 2)
+    victim, other = running.workers()
+    serving = asyncio.run(_with_connections(running.port, victim))
+    assert 0 < serving.count(True) < CONNECTIONS, serving
+    wait_until(lambda: len(running.workers()) == 2, BACK_IN_SERVICE_S, "a replacement")
+    assert other in running.workers()
+    running.wait_until_serving(2)
+
+
+def test_only_worker_killed_under_load(spooky: Spooky, asgi: Backend) -> None:
+    running = _start(spooky, asgi, 1)
+    victim = running.workers()[0]
+    counts: Counter[bool] = Counter()
+
+    async def load(until: float) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() < until:
+            async with connect(running.port) as client:
+                while loop.time() < until and await _still_serves(client):
+                    counts[victim.is_running()] += 1
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        tasks = [asyncio.create_task(load(start + 5.0)) for _ in range(4)]
+        loop.call_later(1.0, victim.kill)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+    assert counts[True] > 50, counts
+    assert counts[False] > 50, counts
+
+
+def test_keeper_killed(spooky: Spooky, asgi: Backend) -> None:
+    running = _start(spooky, asgi, 1)
+    keeper = running.children("keeper")[0]
+    workers = running.workers()
+    keeper.kill()
+    wait_until(lambda: running.children("keeper") not in ([], [keeper]), 10.0, "a new keeper")
+    wait_until(running.is_ready, 10.0, "readiness")
+    assert running.workers() == workers
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_graceful_stop_finishes_requests(
+    spooky: Spooky, asgi: Backend, number: signal.Signals
+) -> None:
+    """GOAWAY, the requests under way to their end, then exit status 0."""
+    running = _start(spooky, asgi, 1, drain_timeout="10s")
+
+    async def scenario() -> tuple[Exchange, H3Client]:
+        async with connect(running.port) as client:
+            exchange = client.open("GET", "/asgi/slow?n=30720&chunk=1024&pause=50")
+            await client.until(lambda: exchange.received > 0, "the response to begin")
+            running.signal(number)
+            await client.until(lambda: client.goaways > 0, "GOAWAY", 2.0)
+            return await client.over(exchange), client
+
+    exchange, _ = asyncio.run(scenario())
+    assert (exchange.status, exchange.received, exchange.ended) == (200, 30720, True)
+    assert running.program.wait(5.0) == 0
+
+
+def test_request_after_goaway_is_rejected(spooky: Spooky, asgi: Backend) -> None:
+    """RFC 9114 section 5.2: with H3_REQUEST_REJECTED, so that it may be sent elsewhere."""
+    running = _start(spooky, asgi, 1, drain_timeout="10s")
+
+    async def scenario() -> Exchange:
+        async with connect(running.port) as client:
+            slow = client.open("GET", "/asgi/slow?n=40960&chunk=1024&pause=50")
+            await client.until(lambda: slow.received > 0, "the response to begin")
+            running.signal(signal.SIGTERM)
+            # The first lets requests that are on their way pass, the second does not.
+            await client.until(lambda: client.goaways > 1, "a second GOAWAY", 2.0)
+            late = await client.get("/asgi/status?code=204")
+            await client.over(slow)
+            return late
+
+    late = asyncio.run(scenario())
+    assert late.reset == 0x10B or late.status == 503
+
+
+def test_stop_without_requests_is_quick(spooky: Spooky, asgi: Backend) -> None:
+    """An idle client connection does not hold the drain up for the whole of its timeout."""
+    running = _start(spooky, asgi, 2, drain_timeout="60s")
+
+    async def scenario() -> None:
+        async with connect(running.port) as client:
+            assert await _still_serves(client)
+            running.signal(signal.SIGTERM)
+            await client.until(lambda: client.terminated is not None, "the end", 10.0)
+            assert client.terminated is not None
+            assert client.terminated.error_code == 0x100
+
+    asyncio.run(scenario())
+    assert running.program.wait(10.0) == 0
+
+
+def test_drain_timeout_ends_what_will_not_end(spooky: Spooky, asgi: Backend) -> None:
+    running = _start(spooky, asgi, 1, drain_timeout="1s")
+
+    async def scenario() -> Exchange:
+        async with connect(running.port) as client:
+            exchange = client.open("GET", "/asgi/hang")
+            await client.until(lambda: client.unsent(exchange) == 0, "the request to be out")
+            running.signal(signal.SIGTERM)
+            return await client.over(exchange, 10.0)
+
+    start = time.monotonic()
+    exchange = asyncio.run(scenario())
+    assert exchange.is_over
+    assert exchange.status in {0, 503}
+    assert running.program.wait(10.0) == 0
+    assert time.monotonic() - start < 10.0
+
+
+def test_second_signal_stops_at_once(spooky: Spooky, asgi: Backend) -> None:
+    running = _start(spooky, asgi, 1, drain_timeout="60s")
+    workers = running.workers()
+
+    async def scenario() -> None:
+        async with connect(running.port) as client:
+            exchange = client.open("GET", "/asgi/hang")
+            await client.until(lambda: client.unsent(exchange) == 0, "the request to be out")
+            running.signal(signal.SIGTERM)
+            await client.until(lambda: client.goaways > 0, "GOAWAY", 2.0)
+            running.signal(signal.SIGTERM)
+            await asyncio.to_thread(running.program.wait, 5.0)
+
+    asyncio.run(scenario())
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_reload_loses_nothing(spooky: Spooky, asgi: Backend) -> None:
+    """Old connections finish what they have; new ones are served by the new generation."""
+    running = _start(spooky, asgi, 2, drain_timeout="10s")
+    old = running.workers()
+
+    async def scenario() -> Exchange:
+        async with connect(running.port) as client:
+            slow = client.open("GET", "/asgi/slow?n=40960&chunk=1024&pause=50")
+            await client.until(lambda: slow.received > 0, "the response to begin")
+            running.signal(signal.SIGHUP)
+            await client.until(lambda: client.goaways > 0, "GOAWAY", 10.0)
+            await _until_served(running.port)
+            return await client.over(slow)
+
+    exchange = asyncio.run(scenario())
+    assert (exchange.received, exchange.ended) == (40960, True)
+    wait_until(
+        lambda: len(running.workers()) == 2 and not set(running.workers()) & set(old),
+        15.0,
+        "the new generation alone",
+    )
