@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from tests.e2e.content import KIB, MIB, chunks
 from tests.e2e.processes import START_S, Program, accepts, free_port
@@ -19,11 +20,17 @@ PORT_ATTEMPTS = 3
 
 @dataclass(slots=True)
 class Backend:
-    """A server that runs: `name` is the first segment of its paths."""
+    """A server that runs until its `with` block ends; `name` begins its paths."""
 
     name: str
     port: int
     program: Program
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.program.kill()
 
     @property
     def address(self) -> str:

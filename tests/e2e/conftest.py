@@ -35,32 +35,28 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def asgi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """Hypercorn."""
-    backend = start_hypercorn(tmp_path_factory.mktemp("asgi"))
-    yield backend
-    backend.program.kill()
+    with start_hypercorn(tmp_path_factory.mktemp("asgi")) as backend:
+        yield backend
 
 
 @pytest.fixture(scope="session")
 def nghttpd(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """nghttpd, which sends a trailer section with each response that has content."""
-    backend = start_nghttpd(site, tmp_path_factory.mktemp("nghttpd"), *TRAILER)
-    yield backend
-    backend.program.kill()
+    with start_nghttpd(site, tmp_path_factory.mktemp("nghttpd"), *TRAILER) as backend:
+        yield backend
 
 
 @pytest.fixture(scope="session")
 def caddy(site: Path, asgi: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    backend = start_caddy(site, tmp_path_factory.mktemp("caddy"), asgi.port)
-    yield backend
-    backend.program.kill()
+    with start_caddy(site, tmp_path_factory.mktemp("caddy"), asgi.port) as backend:
+        yield backend
 
 
 @pytest.fixture(scope="session")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """Our own server that misbehaves on demand."""
-    backend = start_scripted(tmp_path_factory.mktemp("scripted"))
-    yield backend
-    backend.program.kill()
+    with start_scripted(tmp_path_factory.mktemp("scripted")) as backend:
+        yield backend
 
 
 Spooky = Callable[[Settings], SpookyProcess]

@@ -28,13 +28,12 @@ def client_identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
 def tls_backend(
     backend_identity: Identity, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Backend]:
-    backend = start_hypercorn(
+    with start_hypercorn(
         tmp_path_factory.mktemp("tls"),
         certfile=backend_identity.cert,
         keyfile=backend_identity.key,
-    )
-    yield backend
-    backend.program.kill()
+    ) as backend:
+        yield backend
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +43,13 @@ def mutual_backend(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Backend]:
     """Talks only to who shows the client's certificate."""
-    backend = start_hypercorn(
+    with start_hypercorn(
         tmp_path_factory.mktemp("mutual"),
         certfile=backend_identity.cert,
         keyfile=backend_identity.key,
         ca_certs=client_identity.cert,
-    )
-    yield backend
-    backend.program.kill()
+    ) as backend:
+        yield backend
 
 
 def _ask(spooky: Spooky, backend: Backend, **tls: object) -> Exchange:

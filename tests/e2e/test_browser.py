@@ -37,9 +37,8 @@ def _dump(port: int, path: str, spki: str, profile: Path) -> str:
 @pytest.fixture(scope="module")
 def nghttpd(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """nghttpd without trailers: Chromium waits for ever for the end of a page that has them."""
-    backend = start_nghttpd(site, tmp_path_factory.mktemp("nghttpd"))
-    yield backend
-    backend.program.kill()
+    with start_nghttpd(site, tmp_path_factory.mktemp("nghttpd")) as backend:
+        yield backend
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")

@@ -37,26 +37,23 @@ def _get(port: int, path: str, fields: list[tuple[bytes, bytes]] | None = None) 
 def test_backend_killed_in_mid_response(
     spooky: Spooky, asgi: Backend, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    victim = start_scripted(tmp_path_factory.mktemp("victim"))
-    one = {
-        "victim": upstream(victim.address, path="/scripted"),
-        "other": upstream(asgi.address, path="/asgi"),
-    }
-    running = spooky({"upstream": one})
+    with start_scripted(tmp_path_factory.mktemp("victim")) as victim:
+        upstreams = {
+            "victim": upstream(victim.address, path="/scripted"),
+            "other": upstream(asgi.address, path="/asgi"),
+        }
+        running = spooky({"upstream": upstreams})
 
-    async def scenario() -> tuple[Exchange, Exchange]:
-        async with connect(running.port, paced=True) as client:
-            broken = client.open("GET", "/scripted/send?n=50000000")
-            other = client.open("GET", "/asgi/slow?n=20480&chunk=1024&pause=50")
-            await client.until(lambda: broken.received > 100_000, "some content")
-            victim.program.kill()
-            await client.over(broken)
-            return broken, await client.over(other)
+        async def scenario() -> tuple[Exchange, Exchange]:
+            async with connect(running.port, paced=True) as client:
+                broken = client.open("GET", "/scripted/send?n=50000000")
+                other = client.open("GET", "/asgi/slow?n=20480&chunk=1024&pause=50")
+                await client.until(lambda: broken.received > 100_000, "some content")
+                victim.program.kill()
+                await client.over(broken)
+                return broken, await client.over(other)
 
-    try:
         broken, other = asyncio.run(scenario())
-    finally:
-        victim.program.kill()
     assert (broken.status, broken.ended, broken.reset) == (200, False, INTERNAL_ERROR)
     assert (other.status, other.received, other.ended) == (200, 20480, True)
 
@@ -131,23 +128,20 @@ def test_backend_that_retires_its_connections(
 ) -> None:
     """Hypercorn says GOAWAY after so many requests, and drops the one that it says it with."""
     folder = tmp_path_factory.mktemp("retiring")
-    backend = start_hypercorn(folder, keep_alive_max_requests=1000)
-    running = spooky({"upstream": {"one": upstream(backend.address)}})
+    with start_hypercorn(folder, keep_alive_max_requests=1000) as backend:
+        running = spooky({"upstream": {"one": upstream(backend.address)}})
 
-    async def scenario() -> list[int]:
-        statuses = []
-        async with connect(running.port) as client:
-            for _ in range(240):
-                batch = [client.open("GET", "/asgi/status?code=204") for _ in range(10)]
-                for exchange in batch:
-                    await client.over(exchange)
-                    statuses.append(exchange.status)
-        return statuses
+        async def scenario() -> list[int]:
+            statuses = []
+            async with connect(running.port) as client:
+                for _ in range(240):
+                    batch = [client.open("GET", "/asgi/status?code=204") for _ in range(10)]
+                    for exchange in batch:
+                        await client.over(exchange)
+                        statuses.append(exchange.status)
+            return statuses
 
-    try:
         assert asyncio.run(scenario()) == [204] * 2400
-    finally:
-        backend.program.kill()
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/html"])
@@ -176,11 +170,8 @@ def test_backend_comes_back(
     running = spooky({"upstream": {"one": upstream(f"127.0.0.1:{port}")}})
     for _ in range(2):
         assert _get(running.port, "/nghttpd/one").status == 502
-        backend = start_on(port, "nghttpd", folder, nghttpd_command(site, port))
-        try:
+        with start_on(port, "nghttpd", folder, nghttpd_command(site, port)):
             assert _get(running.port, "/nghttpd/one").status == 200
-        finally:
-            backend.program.kill()
 
 
 # --- a backend that does not answer -----------------------------------------------------------
