@@ -217,3 +217,19 @@ def test_reload_loses_nothing(spooky: Spooky, asgi: Backend) -> None:
         15.0,
         "the new generation alone",
     )
+
+
+def test_client_that_changes_its_port_stays_with_its_worker(spooky: Spooky, asgi: Backend) -> None:
+    """The kernel gives a port to any of the workers; the connection ID names the right one.
+
+    With four workers, a dozen ports are all the right one's by chance once in 16 million runs.
+    """
+    running = _start(spooky, asgi, 4)
+
+    async def run() -> None:
+        async with connect(running.port) as client:
+            for _ in range(12):
+                await client.move()
+                assert await _still_serves(client)
+
+    asyncio.run(run())
