@@ -120,7 +120,7 @@ class AioquicEngine:
     def _watch(self, found: list[DownstreamEvent]) -> None:
         """Tell of streams that have drained to half of their buffer."""
         for stream in list(self._full):
-            if self._buffered(stream) * 2 <= self._send_buffer:
+            if self.unacknowledged(stream) * 2 <= self._send_buffer:
                 self._full.discard(stream)
                 found.append(Writable(stream))
 
@@ -136,6 +136,10 @@ class AioquicEngine:
     def connection_ids(self) -> list[bytes]:
         """List the connection IDs of ours that the client may write to."""
         return self._quic.connection_ids()
+
+    def path(self) -> Path | None:
+        """Return the path in use that the client has proved to be its own; None: not yet."""
+        return self._quic.validated_path()
 
     def is_ready(self) -> bool:
         """Say whether requests can be taken, and HTTP/3 frames sent."""
@@ -163,13 +167,14 @@ class AioquicEngine:
 
     def writable(self, stream: int) -> int:
         """Say how many octets the stream may still take before the caller should wait."""
-        room = self._send_buffer - self._buffered(stream)
+        room = self._send_buffer - self.unacknowledged(stream)
         if room <= 0:
             self._full.add(stream)
             return 0
         return room
 
-    def _buffered(self, stream: int) -> int:
+    def unacknowledged(self, stream: int) -> int:
+        """Count the octets of the response that the client has not confirmed yet."""
         return self._quic.buffered(stream) + self._h3.unsent(stream)
 
     def consume(self, stream: int, count: int) -> None:

@@ -241,6 +241,9 @@ class DownstreamEngine(Protocol):
         None: the connection is over, and the engine may be forgotten.
         """
 
+    def path(self) -> Path | None:
+        """Return the path in use that the client has proved to be its own; None: not yet."""
+
     def send_interim(self, stream: int, status: int, headers: Headers) -> None:
         """Send an interim response."""
 
@@ -255,6 +258,9 @@ class DownstreamEngine(Protocol):
 
     def writable(self, stream: int) -> int:
         """Say how many octets the stream may still take before the caller should wait."""
+
+    def unacknowledged(self, stream: int) -> int:
+        """Count the octets of the response that the client has not confirmed yet."""
 
     def consume(self, stream: int, count: int) -> None:
         """Give back flow-control credit for `count` octets that were passed on."""

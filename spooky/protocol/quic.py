@@ -25,6 +25,7 @@ from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream
 
 from spooky.protocol.cid import CID_LENGTH, mint, reset_token
+from spooky.protocol.messages import Path
 
 SMALLEST_STREAM_FRAME = 24
 """Room below which a STREAM frame is not begun: its header, and some octets to be worth it."""
@@ -184,6 +185,14 @@ class ServerConnection(QuicConnection):
     def negotiated_version(self) -> int:
         """Return the QUIC version in use, 0 before it is known."""
         return self._version or 0
+
+    def validated_path(self) -> Path | None:
+        """Return the newest network path whose address was validated, None if there is none."""
+        for path in self._network_paths:
+            if path.is_validated:
+                found: Path = path.addr
+                return found
+        return None
 
     # --- flow control -----------------------------------------------------------------------
 

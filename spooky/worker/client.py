@@ -57,6 +57,7 @@ class Client:
 
     __slots__ = (
         "_draining",
+        "_ended",
         "_engine",
         "_exchanges",
         "_home",
@@ -82,6 +83,8 @@ class Client:
         self._engine = engine
         self._services = services
         self._exchanges: dict[int, Exchange] = {}
+        self._ended: set[int] = set()
+        """Exchanges that ended since the last events of the engine."""
         self._draining = False
         self._refusing = False
         self._removed = False
@@ -96,8 +99,11 @@ class Client:
     def receive(self, datagram: bytes, path: Path, now: float) -> None:
         """Take a datagram of this connection."""
         try:
-            self.path = path
-            self._handle(self._engine.receive(datagram, path, now))
+            events = self._engine.receive(datagram, path, now)
+            if path is not self.path:
+                # Only a path that the client has proved to be its own is believed.
+                self.path = self._engine.path() or self.path
+            self._handle(events)
         except Exception as error:
             self._crash(error)
         self._home.touch(self)
@@ -116,23 +122,23 @@ class Client:
             self._crash(error)
         self._home.touch(self)
 
-    def flush(self, now: float) -> bool:
-        """Send what there is; return False if the socket is full."""
+    def flush(self, now: float) -> None:
+        """Send what there is."""
         if self._removed:
-            return True
+            return
         try:
             datagrams = self._engine.datagrams_to_send(now)
             self._handle(self._engine.events())
             over = self._engine.deadline() is None
         except Exception as error:
             self._crash(error)
-            return True
+            return
         if self._refusing:
             self._close_if_idle()
-        sent = self.udp.send(datagrams) if datagrams else True
+        if datagrams:
+            self.udp.send(datagrams)
         if over:
             self._remove()
-        return sent
 
     def touch(self) -> None:
         """Have what was sent flushed at the end of this turn."""
@@ -164,6 +170,7 @@ class Client:
 
     def _handle(self, events: list[DownstreamEvent]) -> None:
         exchanges = self._exchanges
+        self._ended.clear()
         for event in events:
             match event:
                 case RequestHead():
@@ -198,6 +205,8 @@ class Client:
 
     def _refuse(self, event: Malformed) -> None:
         """Answer a malformed request, before or after its head was passed on."""
+        if event.stream in self._ended:
+            return  # It was answered for another reason in the same turn.
         kind = Kind.HEADERS_TOO_LARGE if event.status == 431 else Kind.BAD_REQUEST
         exchange = self._exchanges.get(event.stream)
         if exchange is None:
@@ -214,6 +223,7 @@ class Client:
     def finished(self, stream: int) -> None:
         """Forget an exchange that is over."""
         self._exchanges.pop(stream, None)
+        self._ended.add(stream)
 
     # --- the end ----------------------------------------------------------------------------
 

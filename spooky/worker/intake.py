@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from aioquic.quic.configuration import QuicConfiguration
 
@@ -75,6 +76,7 @@ class Intake(ClientHome):
     def start(self) -> None:
         """Begin to read."""
         for port in self._ports:
+            port.udp.when_full = partial(self._await_room, port.udp)
             self._loop.add_reader(port.udp.socket.fileno(), self._readable, port)
         self._loop.add_reader(self._handoff.socket.fileno(), self._mailbox_readable)
 
@@ -126,7 +128,11 @@ class Intake(ClientHome):
     def _mailbox_readable(self) -> None:
         now = time.monotonic()
         for letter in self._handoff.receive():
-            if letter.listener < len(self._ports):
+            client = self._clients.get(datagrams.classify(letter.datagram).dcid)
+            if client is not None:
+                # The sender's listeners may be those of another generation.
+                client.receive(letter.datagram, letter.path, now)
+            elif letter.listener < len(self._ports):
                 port = self._ports[letter.listener]
                 self._route(port, letter.datagram, letter.path, now, handed_over=True)
 
@@ -161,7 +167,7 @@ class Intake(ClientHome):
     def _negotiate_version(
         self, port: Port, datagram: datagrams.Datagram, data: bytes, path: Path
     ) -> None:
-        if len(data) < SMALLEST_INITIAL:
+        if len(data) < SMALLEST_INITIAL or port.udp.waiting:
             self.counters.malformed += 1
             return
         answer = datagrams.version_negotiation(
@@ -200,11 +206,13 @@ class Intake(ClientHome):
                 if client.udp.waiting:
                     self._dirty.add(client)
                     continue
-                if not client.flush(now):
-                    self._loop.add_writer(client.udp.socket.fileno(), self._writable, client.udp)
+                client.flush(now)
                 self._timers.schedule(client)
             if self._dirty and all(client.udp.waiting for client in self._dirty):
                 break
+
+    def _await_room(self, udp: UdpSocket) -> None:
+        self._loop.add_writer(udp.socket.fileno(), self._writable, udp)
 
     def _writable(self, udp: UdpSocket) -> None:
         if udp.resume():

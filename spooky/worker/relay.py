@@ -5,6 +5,7 @@ through it both ways without being held: what one side does not take, the other 
 send. There is no task per exchange: it acts when an engine or the pool tells it something.
 """
 
+import logging
 import time
 
 from spooky.config.model import Timeouts
@@ -25,11 +26,14 @@ from spooky.protocol.messages import (
     Writable,
 )
 from spooky.worker.backend import BackendStream
+from spooky.worker.contain import contained
 from spooky.worker.observe import Outcome
 from spooky.worker.pool import Ticket
 from spooky.worker.services import Connection, Services
 from spooky.worker.upload import Upload
 from spooky.worker.upstreams import Target, UpstreamGroup
+
+log = logging.getLogger("spooky.relay")
 
 _LEFT = frozenset((Kind.CLIENT_RESET, Kind.CLIENT_GONE))
 
@@ -57,6 +61,7 @@ class Exchange:
         "_ticket",
         "_to_backend",
         "_tried",
+        "_unread",
         "_upload",
     )
 
@@ -80,6 +85,7 @@ class Exchange:
         self._upload: Upload | None = None
         self._owed = 0
         """Octets of the response that the client has not made room for yet."""
+        self._unread = 0
         self._retries = 0
         self._status = 0
         self._sent_bytes = 0
@@ -87,6 +93,7 @@ class Exchange:
 
     # --- the request ------------------------------------------------------------------------
 
+    @contained
     def start(self, head: RequestHead) -> None:
         """Take the request's head: check it, find its upstream, ask for a backend."""
         services = self._services
@@ -128,6 +135,7 @@ class Exchange:
         if self._state is State.WAITING and self._target is target:
             self._ticket = ticket
 
+    @contained
     def on_client_event(self, event: Body | Trailers | Reset | Stopped | Writable) -> None:
         """Take what the client did after the head of the request."""
         assert self._upload is not None
@@ -157,6 +165,7 @@ class Exchange:
 
     # --- the backend (pool.StreamHandler) ---------------------------------------------------
 
+    @contained
     def on_stream(self, stream: BackendStream) -> None:
         """Send the content of the request: its head has been sent on this stream."""
         assert self._upload is not None
@@ -166,16 +175,19 @@ class Exchange:
         self._sent_at = self._active_at = time.monotonic()
         self._upload.attach(stream)
 
+    @contained
     def on_no_stream(self, kind: Kind, detail: str) -> None:
         """Try elsewhere, or give up: the backend has no stream for us."""
         self._ticket = None
         self._attempt_failed(kind, detail, unprocessed=True)
 
+    @contained
     def on_lost(self, detail: str, unprocessed: bool) -> None:
         """Try elsewhere, or give up: the connection to the backend died."""
         self._to_backend = None
         self._attempt_failed(Kind.BACKEND_GONE, detail, unprocessed=unprocessed)
 
+    @contained
     def on_event(
         self, event: ResponseHead | Interim | Body | Trailers | Reset | Malformed | Writable
     ) -> None:
@@ -263,6 +275,7 @@ class Exchange:
 
     # --- time -------------------------------------------------------------------------------
 
+    @contained
     def check_time(self, now: float) -> None:
         """Fail if the exchange has been waiting for longer than its upstream allows."""
         if self._group is None or self._upload is None:
@@ -274,6 +287,8 @@ class Exchange:
     def _overdue(self, timeouts: Timeouts, upload: Upload, now: float) -> Kind | None:
         if timeouts.total and now - self._started_at > timeouts.total:
             return Kind.TOTAL_TIMEOUT
+        if self._has_moved():
+            self._active_at = now
         still_for = now - self._active_at
         if self._state is State.SENT and upload.finished:
             late = timeouts.response_header and still_for > timeouts.response_header
@@ -283,6 +298,11 @@ class Exchange:
         if self._state is State.RESPONDING:
             return Kind.CLIENT_TIMEOUT if self._owed else Kind.IDLE_TIMEOUT
         return Kind.IDLE_TIMEOUT if upload.is_waiting else Kind.CLIENT_TIMEOUT
+
+    def _has_moved(self) -> bool:
+        """Say whether the client has confirmed octets since the last look, however few."""
+        before, self._unread = self._unread, self._engine.unacknowledged(self._stream)
+        return self._unread != before
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -301,16 +321,22 @@ class Exchange:
         if self._state is State.DONE:
             return
         consequence = CONSEQUENCES[kind]
-        if kind in _LEFT:
+        if kind in _LEFT or self._state is State.RESPONDING:
             self._engine.reset(self._stream, code or consequence.h3_code)
             self._status = self._status or consequence.status
-        elif self._state is State.RESPONDING:
-            self._engine.reset(self._stream, code or consequence.h3_code)
         else:
             self._answer(kind)
         self._cancel_backend(H2Code.CANCEL)
         self._finish(kind, detail)
         self._client.touch()
+
+    def fault(self, error: Exception) -> None:
+        """End because of a fault of ours, which is logged."""
+        detail = f"{type(error).__name__}: {error}"
+        log.error(
+            "internal error in an exchange: %s", detail, exc_info=log.isEnabledFor(logging.DEBUG)
+        )
+        self.fail(Kind.INTERNAL, detail)
 
     def abandon(self, reason: str) -> None:
         """End because the client connection is over; there is nobody to tell."""

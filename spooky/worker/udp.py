@@ -10,6 +10,7 @@ import errno
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -55,6 +56,8 @@ class UdpSocket:
         self.counters = UdpCounters()
         self.waiting: deque[tuple[list[bytes], Path]] = deque()
         """Bursts that the kernel had no room for; send them when the socket is writable."""
+        self.when_full: Callable[[], None] = _nothing
+        """Called when `waiting` begins to fill."""
         self._buffer = bytearray(READ_BYTES)
         self._view = memoryview(self._buffer)
         self._paths: dict[tuple[object, bytes | None, int], Path] = {}
@@ -104,6 +107,8 @@ class UdpSocket:
         """Send datagrams in order; return False if some wait for the socket to be writable."""
         for burst, path in bursts(datagrams):
             if self.waiting or not self._send_burst(burst, path):
+                if not self.waiting:
+                    self.when_full()
                 self.waiting.append((burst, path))
         return not self.waiting
 
@@ -142,6 +147,10 @@ class UdpSocket:
                 return False
             del burst[0]
         return True
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _read_ancillary(ancillary: Ancillary) -> tuple[int, bytes | None, int]:

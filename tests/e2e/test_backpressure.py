@@ -12,13 +12,14 @@ import uuid
 
 import pytest
 
-from tests.e2e.backends import HUGE
+from tests.e2e.backends import HUGE, Backend
 from tests.e2e.clients import curl
+from tests.e2e.conftest import Spooky
 from tests.e2e.content import BLOCK, MIB
 from tests.e2e.h3_client import Exchange, H3Client, connect
 from tests.e2e.memory import MemoryWatch
 from tests.e2e.scripted_seen import seen
-from tests.e2e.spooky_process import SpookyProcess
+from tests.e2e.spooky_process import SpookyProcess, upstream
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -124,6 +125,22 @@ def test_download_by_a_slow_client(front: SpookyProcess, path: str) -> None:
     durations, exchange = asyncio.run(scenario())
     assert 0.5 * WATCH_S * MIB < exchange.received < (WATCH_S + 2) * MIB
     _check_others(durations, watch)
+
+
+def test_steady_slow_reader_is_not_idle(spooky: Spooky, scripted: Backend) -> None:
+    """Few octets at a time make no room in the buffer for long, but they are progress."""
+    one = upstream(scripted.address, timeouts={"idle": "1s"})
+    running = spooky({"upstream": {"one": one}})
+
+    async def scenario() -> Exchange:
+        async with connect(running.port, paced=True) as client:
+            exchange = client.open("GET", f"/scripted/send?n={8 * MIB}")
+            await client.read_slowly(exchange, MIB // 16, 4.0)
+            assert not exchange.is_over
+            client.stop(exchange, REQUEST_CANCELLED)
+            return exchange
+
+    assert asyncio.run(scenario()).reset is None
 
 
 def test_download_goes_on_after_standing_still(front: SpookyProcess) -> None:

@@ -50,7 +50,7 @@ class FaultyEngine:
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Path]]:
         self._act("datagrams_to_send")
-        return [(b"last words", self.path)] if self.closed_with else []
+        return [(b"last words", self.proved)] if self.closed_with else []
 
     def events(self) -> list[Any]:
         return []
@@ -62,7 +62,10 @@ class FaultyEngine:
         self._act("close")
         self.closed_with = code
 
-    path: Path
+    def path(self) -> Path | None:
+        return self.proved
+
+    proved: Path
 
 
 @pytest.fixture
@@ -82,10 +85,10 @@ def udp() -> Iterator[UdpSocket]:
 
 
 def _client(engine: FaultyEngine, udp: UdpSocket, peer: socket.socket) -> tuple[Client, Home]:
-    engine.path = Path(peer.getsockname())
+    engine.proved = Path(peer.getsockname())
     home = Home()
     services = cast("Services", None)  # Only exchanges use them, and there is none.
-    return Client(home, cast("DownstreamEngine", engine), udp, services, engine.path), home
+    return Client(home, cast("DownstreamEngine", engine), udp, services, engine.proved), home
 
 
 def test_a_fault_ends_the_connection_and_tells_the_client(
@@ -93,7 +96,7 @@ def test_a_fault_ends_the_connection_and_tells_the_client(
 ) -> None:
     engine = FaultyEngine("receive")
     client, home = _client(engine, udp, peer)
-    client.receive(b"anything", engine.path, 0.0)
+    client.receive(b"anything", engine.proved, 0.0)
     assert home.removed == [client]
     assert engine.closed_with == H3Code.INTERNAL_ERROR
     assert peer.recv(100) == b"last words"
@@ -108,7 +111,7 @@ def test_a_fault_on_top_of_a_fault_stays_within(
     client, home = _client(engine, udp, peer)
     match call:
         case "receive":
-            client.receive(b"anything", engine.path, 0.0)
+            client.receive(b"anything", engine.proved, 0.0)
         case "handle_timer":
             client.expire(0.0)
         case _:
@@ -120,7 +123,19 @@ def test_a_fault_on_top_of_a_fault_stays_within(
 def test_a_connection_that_is_gone_does_nothing(udp: UdpSocket, peer: socket.socket) -> None:
     engine = FaultyEngine("receive", "handle_timer")
     client, home = _client(engine, udp, peer)
-    client.receive(b"anything", engine.path, 0.0)
+    client.receive(b"anything", engine.proved, 0.0)
     client.expire(0.0)
-    assert client.flush(0.0)
+    client.flush(0.0)
     assert home.removed == [client]
+
+
+def test_a_forged_source_does_not_become_the_clients_address(
+    udp: UdpSocket, peer: socket.socket
+) -> None:
+    engine = FaultyEngine()
+    client, _ = _client(engine, udp, peer)
+    client.receive(b"anything", Path(("192.0.2.1", 443)), 0.0)
+    assert client.path == engine.proved
+    engine.proved = Path(("192.0.2.1", 443))
+    client.receive(b"anything", Path(("192.0.2.1", 443)), 0.0)
+    assert client.path == engine.proved

@@ -274,7 +274,10 @@ def test_a_kernel_with_no_room_makes_datagrams_wait(bind: Opener) -> None:
         udp._can_segment = False
         udp.socket = Unaddressed(here)  # type: ignore[assignment]
         datagrams = numbered(2000)
+        told: list[int] = []
+        udp.when_full = lambda: told.append(len(udp.waiting))
         assert not udp.send([(data, A) for data in datagrams])
+        assert told == [0]  # Once, as it began.
         found: list[bytes] = []
         while len(found) < len(datagrams):
             found.append(there.recv(2000))
