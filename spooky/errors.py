@@ -45,9 +45,10 @@ class ExitCode(IntEnum):
 
     OK = 0
     FAILURE = 1
-    """A command could not be carried out: no master to signal, a reload that was refused."""
+    """A command could not be carried out: no master to signal, no right to, or one that stays."""
     CONFIG = 2
-    """Wrong configuration or wrong command line."""
+    """Wrong configuration or wrong command line; so too `-s reload`, which tests the file before it
+    signals. What a running master itself refuses is in its log alone."""
     BOOT = 3
     """The master could not bind or write what it must, or a worker could not start."""
 

@@ -18,14 +18,10 @@ SLOT_LIMIT = 256
 
 @dataclass(frozen=True, slots=True)
 class SharedKeys:
-    """Secrets that every worker of every generation has in common; 32 random octets each."""
+    """Secrets that every worker of every generation has in common, of 32 random octets."""
 
     reset: bytes
     """Derives stateless reset tokens from connection IDs (RFC 9000 section 10.3.2)."""
-    retry: bytes
-    """Seals address validation tokens (RFC 9000 section 8.1)."""
-    ticket: bytes
-    """Seals TLS session tickets."""
 
 
 @dataclass(frozen=True, slots=True)

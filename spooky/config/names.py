@@ -10,6 +10,10 @@ import re
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)")
+_ENCODED_UNRESERVED = re.compile(
+    r"%(?:2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])"
+)
+"""Letters, digits and `-._~`, percent-encoded (RFC 3986 section 2.3)."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 BackendAddress = tuple[str, int, bool]
@@ -81,9 +85,16 @@ def parse_path_prefix(text: str) -> str:
         raise UnfitError(f"a path prefix begins with a slash: write /{text}")
     if any(c in text for c in "?#\\ ") or not text.isascii():
         raise UnfitError("a path prefix is a path alone: no query, fragment, space or non-ASCII")
-    segments = text.rstrip("/").split("/")[1:]
+    decoded = _ENCODED_UNRESERVED.sub(lambda found: chr(int(found[0][1:], 16)), text)
+    segments = decoded.rstrip("/").split("/")[1:]
     if any(segment in {"", ".", ".."} for segment in segments):
         raise UnfitError("a path prefix has no empty, . or .. segments")
+    # Requests are compared in this form, in which prefixes that look different would be the same.
+    if decoded != text:
+        raise UnfitError(
+            "letters, digits and -._~ are not percent-encoded in a path prefix; "
+            f"write it decoded: {decoded}"
+        )
     return "/" + "/".join(segments)
 
 

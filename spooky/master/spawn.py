@@ -68,10 +68,18 @@ def find_credentials(config: Config) -> Credentials | None:
 def warn_about_rights(config: Config) -> None:
     """Log what the operator should know about the rights that children will run with."""
     if os.geteuid() != 0:
-        if config.user is not None and config.user != pwd.getpwuid(os.geteuid()).pw_name:
+        if config.user is not None and config.user != _own_name():
             log.warning("user: not started as root, so workers cannot become %r", config.user)
     elif config.user is None:
         log.warning("workers run as root: set `user` to an account without rights")
+
+
+def _own_name() -> str:
+    """Return the account's name; its number where it has none, as in many containers."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 @dataclass(frozen=True, slots=True)

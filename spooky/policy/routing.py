@@ -5,15 +5,22 @@ prefix, an exact host comes before a longer `*.` wildcard, that before a shorter
 without a host comes last. A look-up costs a step per label of the host and per segment of the
 path, whatever the number of rules.
 
-A rule: the path is compared in its normal form, so that `/public/../admin`, `/public/%2e%2e/admin`
-and `//admin` are routed as `/admin`; what is forwarded stays as the client wrote it.
+A rule: the path is compared in its normal form, so that `/public/../admin`, `/%61dmin` and
+`//admin` are routed as `/admin`; what is forwarded stays as the client wrote it. `%2f` and a
+backslash are not separators: a backend that takes them for such must guard its own paths.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+_ENCODED_UNRESERVED = re.compile(
+    rb"%(?:2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])"
+)
+"""Letters, digits and `-._~`, percent-encoded (RFC 3986 section 2.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +78,7 @@ class RouteTable(Generic[T]):
         """Return the upstream for a host and a path, None where no rule matches.
 
         `host` is in lower case, without a port, IPv6 in brackets. `path` is `:path` as received;
-        its query does not count, and percent-encoding is not decoded save for dot segments. `*`
-        (RFC 9110 section 7.1) is routed as `/`.
+        it is compared as `normal_path` gives it. `*` (RFC 9110 section 7.1) is routed as `/`.
         """
         tables = self._matching(host)
         if not tables:
@@ -112,23 +118,29 @@ class RouteTable(Generic[T]):
 def normal_path(path: bytes) -> bytes:
     """Return the path as it is compared: no query, dot segments resolved, slashes not doubled.
 
-    Dot segments go as in RFC 3986 section 5.2.4, also where the dots are percent-encoded.
+    Unreserved octets are first decoded, once (RFC 3986 section 6.2.2.2), then dot segments go as in
+    its section 5.2.4. All other octets stay as they are: `%2f` and a backslash separate nothing.
     """
     path = path.partition(b"?")[0]
-    if b"/." in path or b"//" in path or b"/%2" in path:
+    if b"%" in path:
+        path = _ENCODED_UNRESERVED.sub(_decoded, path)
+    if b"/." in path or b"//" in path:
         return _resolve(path)
     return b"/" if path == b"*" else path
 
 
+def _decoded(found: re.Match[bytes]) -> bytes:
+    return bytes((int(found[0][1:], 16),))
+
+
 def _resolve(path: bytes) -> bytes:
     kept: list[bytes] = []
-    plain = b""
+    segment = b""
     for segment in path.split(b"/")[1:]:
-        plain = segment.replace(b"%2e", b".").replace(b"%2E", b".")
-        if plain == b"..":
+        if segment == b"..":
             del kept[-1:]
-        elif plain not in {b"", b"."}:
+        elif segment not in {b"", b"."}:
             kept.append(segment)
-    if kept and plain in {b"", b".", b".."}:
+    if kept and segment in {b"", b".", b".."}:
         kept.append(b"")
     return b"/" + b"/".join(kept)

@@ -1,4 +1,4 @@
-"""Connection IDs that say which worker they belong to, and stateless resets for them.
+"""Connection IDs that say which worker they belong to, and their stateless reset tokens.
 
     octet 0       config rotation 0b111 and, in the low 5 bits, how many octets follow (10)
     octets 1..9   random
@@ -21,8 +21,6 @@ SLOT_OFFSET = 10
 """Where the masked slot is, from the beginning of the ID."""
 RANDOM_OCTETS = 9
 RESET_TOKEN_LENGTH = 16
-SMALLEST_RESET = 21
-"""An unpredictable part of 38 bits at least, and the token (RFC 9000 section 10.3)."""
 
 
 def mint(slot: int, rand: bytes) -> bytes:
@@ -50,18 +48,3 @@ def slot_of(cid: bytes) -> int:
 def reset_token(key: bytes, cid: bytes) -> bytes:
     """Derive the stateless reset token of a connection ID (RFC 9000 section 10.3.2)."""
     return hmac.digest(key, cid, "sha256")[:RESET_TOKEN_LENGTH]
-
-
-def stateless_reset(token: bytes, rand: bytes, size: int) -> bytes:
-    """Make a stateless reset of `size` octets out of `size - 16` random ones.
-
-    It must be smaller than the datagram that it answers (RFC 9000 section 10.3.3).
-
-    Raises:
-        ValueError: `size` is below 21, or there are too few random octets.
-    """
-    length = size - RESET_TOKEN_LENGTH
-    if size < SMALLEST_RESET or len(rand) < length or len(token) != RESET_TOKEN_LENGTH:
-        raise ValueError(f"a reset of {size} octets from {len(rand)} random ones")
-    # A short header: form bit 0, fixed bit 1, and nothing else that could be told.
-    return b"%c%b%b" % (rand[0] & 0x3F | 0x40, rand[1:length], token)

@@ -5,10 +5,12 @@ that `check_request` let pass. `alt-svc`, `expect`, `priority`, `early-data`, co
 it does not know go through untouched.
 
 A rule: `x-forwarded-proto`, `-host` and `host` are what we saw, whatever the client claims;
-`x-forwarded-for`, `forwarded` and `via` are continued, for other proxies may stand before us.
+`x-forwarded-for`, `forwarded` and `via` are continued, for other proxies may stand before us; a
+`forwarded` that is not well formed is dropped, for an open quote in it would swallow our element.
 """
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
@@ -40,6 +42,15 @@ _VIA_RESPONSE = b"2 spooky"
 _VISIBLE = bytes(range(0x21, 0x7F))
 _LONGEST_REQUEST_ID = 128
 _IDS_AT_A_TIME = 64
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_PLAIN = rb"[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]*+"
+_QUOTED = rb'"%b(?:\\[\t \x21-\x7e\x80-\xff]%b)*"' % (_PLAIN, _PLAIN)
+_PAIR = b"(?:%b=(?:%b|%b))" % (_TOKEN, _TOKEN, _QUOTED)
+_ELEMENT = rb"[\t ]*+%b?(?:;%b?)*[\t ]*+" % (_PAIR, _PAIR)
+_FORWARDED = re.compile(b"%b(?:,%b)*" % (_ELEMENT, _ELEMENT))
+"""The list of RFC 7239 section 4. No octet can be matched in two ways, so that a text that does not
+match costs one pass."""
 
 _CONTINUED = frozenset((b"x-forwarded-for", b"forwarded", b"via"))
 _REPLACED = CONNECTION_SPECIFIC | {
@@ -142,7 +153,7 @@ _NOTHING: dict[bytes, bytes] = {}
 
 
 def _set_aside(headers: Headers) -> tuple[Headers, dict[bytes, bytes]]:
-    """Part the fields that stay from the values that are continued."""
+    """Part the fields that stay from the values that can be continued."""
     kept: Headers = []
     known: dict[bytes, bytes] = {}
     has_length = False
@@ -157,6 +168,8 @@ def _set_aside(headers: Headers) -> tuple[Headers, dict[bytes, bytes]]:
             has_length = True
         elif name not in _REPLACED:
             kept.append((name, value))
+    if not _FORWARDED.fullmatch(known.get(b"forwarded", b"")):
+        del known[b"forwarded"]
     return kept, known
 
 

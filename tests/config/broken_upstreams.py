@@ -70,11 +70,18 @@ UPSTREAMS = (
         LISTEN + "upstream:\n  api:\n    backends: [{address: 'h:1'}]\n    route:\n"
         "      - {path_prefix: api}\n"
         "      - {path_prefix: '/a?b'}\n"
-        "      - {path_prefix: /a/../b}\n",
+        "      - {path_prefix: /a/../b}\n"
+        "      - {path_prefix: /a/%2e}\n"
+        "      - {path_prefix: /a/%2E}\n"
+        "      - {path_prefix: /%61/b%7E%2fc}\n",
         "upstream.api.route[0].path_prefix: a path prefix begins with a slash: write /api (line 6)",
         "upstream.api.route[1].path_prefix: a path prefix is a path alone: no query, fragment, "
         "space or non-ASCII (line 7)",
         "upstream.api.route[2].path_prefix: a path prefix has no empty, . or .. segments (line 8)",
+        "upstream.api.route[3].path_prefix: a path prefix has no empty, . or .. segments (line 9)",
+        "upstream.api.route[4].path_prefix: a path prefix has no empty, . or .. segments (line 10)",
+        "upstream.api.route[5].path_prefix: letters, digits and -._~ are not percent-encoded in a "
+        "path prefix; write it decoded: /a/b~%2fc (line 11)",
     ),
     structural(
         "algorithm of later versions",

@@ -1,3 +1,4 @@
+import string
 import time
 
 import pytest
@@ -60,7 +61,12 @@ TABLE = RouteTable(
         ("a.example.com", b"//api", "a.example.com /api"),
         ("a.example.com", b"/api/..", "a.example.com /"),
         ("a.example.com", b"/api/../../..", "a.example.com /"),
-        ("a.example.com", b"/%61pi", "a.example.com /"),
+        ("a.example.com", b"/%61pi", "a.example.com /api"),
+        ("a.example.com", b"/%61%70%69/x", "a.example.com /api"),
+        ("a.example.com", b"/api%2Fx", "a.example.com /"),
+        ("a.example.com", b"/api\\x", "a.example.com /"),
+        ("a.example.com", b"/x%2f..%2fapi", "a.example.com /"),
+        ("a.example.com", b"/%2561pi", "a.example.com /"),
         ("a.example.com", b"/x?/../api", "a.example.com /"),
         # OPTIONS *
         ("other.test", b"*", "None /"),
@@ -85,6 +91,7 @@ def test_nothing_matches() -> None:
     [
         [Rule("a.test", "/x", 1), Rule("A.test", "/x", 2)],
         [Rule(None, "/x/./y", 1), Rule(None, "/x/y", 2)],
+        [Rule(None, "/%78", 1), Rule(None, "/x", 2)],
         [Rule("*.a.test", "/", 1), Rule("*.A.test", "/", 2)],
         [Rule(None, "api", 1)],
         [Rule(None, "", 1)],
@@ -108,7 +115,12 @@ def test_rules_that_cannot_be_told_apart_or_never_match(rules: list[Rule[int]]) 
         (b"/...", b"/..."),
         (b"/.well-known/x", b"/.well-known/x"),
         (b"/a/%2E%2e/b", b"/b"),
-        (b"/a/%2e%2e%2fb", b"/a/%2e%2e%2fb"),
+        (b"/a/%2e%2e%2fb", b"/a/..%2fb"),
+        (b"/%2e%2F/%5c\\%7e", b"/.%2F/%5c\\~"),
+        (b"/%7E%5f%2D%2e%41%5A%7a%30", b"/~_-.AZz0"),
+        (b"/%252e%252e/x", b"/%252e%252e/x"),
+        (b"/%%36%31", b"/%61"),
+        (b"/%4%zz%", b"/%4%zz%"),
         (b"/a//b///", b"/a/b/"),
         (b"/%20/x", b"/%20/x"),
         (b"/a?b//..", b"/a"),
@@ -135,6 +147,14 @@ def matches(rule: Rule[int], host: str, path: str) -> bool:
     )
     at_path = path == prefix or path.startswith(prefix.removesuffix("/") + "/")
     return at_host and at_path
+
+
+def test_every_unreserved_octet_and_no_other_is_decoded() -> None:
+    unreserved = (string.ascii_letters + string.digits + "-._~").encode()
+    for octet in range(256):
+        for encoded in (b"/x%%%02x" % octet, b"/x%%%02X" % octet):
+            expected = b"/x%c" % octet if octet in unreserved else encoded
+            assert normal_path(encoded) == expected
 
 
 @given(

@@ -13,7 +13,6 @@ from spooky.protocol.cid import (
     mint,
     reset_token,
     slot_of,
-    stateless_reset,
 )
 
 
@@ -50,19 +49,3 @@ def test_reset_token_is_an_hmac() -> None:
     key, cid = b"k" * 32, mint(1, bytes(9))
     assert reset_token(key, cid) == hmac.new(key, cid, hashlib.sha256).digest()[:16]
     assert reset_token(b"x" * 32, cid) != reset_token(key, cid)
-
-
-@given(st.integers(21, 60), st.binary(min_size=60, max_size=60))
-def test_stateless_reset_looks_like_a_short_packet(size: int, rand: bytes) -> None:
-    token = bytes(range(16))
-    packet = stateless_reset(token, rand, size)
-    assert len(packet) == size
-    assert packet[-16:] == token
-    assert packet[0] & 0xC0 == 0x40
-    assert packet[1:-16] == rand[1 : size - 16]
-
-
-@pytest.mark.parametrize(("token", "rand", "size"), [(16, 60, 20), (16, 4, 21), (15, 60, 30)])
-def test_stateless_reset_refuses(token: int, rand: int, size: int) -> None:
-    with pytest.raises(ValueError, match="reset"):
-        stateless_reset(bytes(token), bytes(rand), size)

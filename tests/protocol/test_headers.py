@@ -1,5 +1,6 @@
 import itertools
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -112,6 +113,60 @@ def test_lists_are_continued_as_one_field() -> None:
     assert fields[b"forwarded"] == b"for=198.51.100.1, for=192.0.2.43;host=a.test;proto=https"
     assert fields[b"via"] == b"1.1 a, 2 b, 3 spooky"
     assert len(fields) == len(OURS)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"for=192.0.2.43, for=198.51.100.17;by=203.0.113.60;proto=http;host=example.com",
+        b'For="[2001:db8:cafe::17]:4711"',
+        b"for=_gazonk;",
+        b'for="a\\"b, c;d=\\\\"',
+        b'secret="";;a=b ,\t, c=d',
+        b"x='a'",
+        b'for="\xe4"',
+    ],
+)
+def test_a_well_formed_forwarded_is_continued(value: bytes) -> None:
+    ours = dict(OURS)[b"forwarded"]
+    assert dict(forwarded((b"forwarded", value)))[b"forwarded"] == value + b", " + ours
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b'for=1.2.3.4;x="'],
+        [b'for=1.2.3.4;x="\\"'],
+        [b'for="a"b"'],
+        [b'for="a" "b'],
+        [b"for"],
+        [b"for="],
+        [b"=x"],
+        [b"for=a b"],
+        [b"for=[::1]"],
+        [b"for=a; proto=http"],
+        [b"for=192.0.2.1", b'x="'],
+    ],
+)
+def test_a_malformed_forwarded_cannot_swallow_ours(values: list[bytes]) -> None:
+    assert forwarded(*((b"forwarded", value) for value in values)) == OURS
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"," * 60_000,
+        b"," + b" " * 60_000,
+        b"a=b;" * 15_000,
+        b'a="' + b"\\a" * 30_000,
+        b"a" * 60_000,
+    ],
+)
+def test_a_malformed_forwarded_costs_one_pass(value: bytes) -> None:
+    head = replace(GET, headers=[(b"forwarded", value + b"\x01")])
+    started = time.process_time()
+    assert forward_request(head, CLIENT, b"id-1").headers == OURS
+    assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize(
