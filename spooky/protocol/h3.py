@@ -24,8 +24,11 @@ from spooky.protocol.h3_request import (
     RequestStream,
     Writing,
     check_frame,
+    clear_out,
     make_head,
     take,
+    trim,
+    write,
 )
 from spooky.protocol.messages import (
     Body,
@@ -106,7 +109,7 @@ class H3Session:
         request = self._requests.get(stream)
         if request is not None and request.writing is not Writing.ENDED:
             request.writing = Writing.ENDED
-            request.out.clear()
+            clear_out(request)
             if request.reading is not Reading.HEADERS:
                 self._events.append(Stopped(stream, code))
             self._forget_if_done(request)
@@ -147,26 +150,34 @@ class H3Session:
             self._read_frames(request)
 
     def _read_frames(self, request: RequestStream) -> None:
-        """Read as much of the buffer as there are whole frames, or octets of DATA."""
+        """Read as much of the buffer as there are whole frames, or octets of DATA.
+
+        A client may fill its window with frames of an octet: the cost of one must not depend
+        on how many there are, so what they have in common is done once, after the last.
+        """
         while request.reading is not Reading.DISCARDING and not request.blocked:
             if request.frame_left < 0 and not self._read_frame_header(request):
                 break
             if not self._read_payload(request):
                 break
+        trim(request)
         if request.fin and not request.blocked and request.reading is not Reading.DISCARDING:
             self._end_of_stream(request)
+        self._tell_content(request, end=False)
+        overhead, request.overhead = request.overhead, 0
+        self._transport.credit(request.number, overhead)
         self._forget_if_done(request)
 
     def _read_frame_header(self, request: RequestStream) -> bool:
-        kind, at = varint.decode(request.buffer, 0)
+        kind, at = varint.decode(request.buffer, request.at)
         if at < 0:
             return False
         length, at = varint.decode(request.buffer, at)
         if at < 0:
             return False
         check_frame(request, kind)
-        take(request, at)
-        self._transport.credit(request.number, at)
+        request.overhead += at - request.at
+        request.at = at
         request.frame_kind = kind
         request.frame_left = length
         if kind == varint.FRAME_HEADERS and length > self._header_bytes:
@@ -176,44 +187,37 @@ class H3Session:
 
     def _read_payload(self, request: RequestStream) -> bool:
         """Read one frame's payload, or what is there of DATA; say whether to go on."""
-        available = len(request.buffer)
+        available = request.unread
         left = request.frame_left
         if request.frame_kind == varint.FRAME_HEADERS:
             if available < left:
                 return False
             payload = take(request, left)
             request.frame_left = -1
-            self._transport.credit(request.number, left)
+            request.overhead += left
             self._read_section(request, payload)
             return True
         count = min(left, available)
         if count == 0 and left > 0:
             return False
-        data = take(request, count)
         request.frame_left = left - count or -1
         if request.frame_kind != varint.FRAME_DATA:
-            self._transport.credit(request.number, count)
+            request.at += count
+            request.overhead += count
             return True
-        self._read_data(request, data)
+        request.content.append(take(request, count))
+        request.received += count
+        if 0 <= request.expected < request.received:
+            self._malformed(request, "more content than content-length says")
         return True
 
-    def _read_data(self, request: RequestStream, data: bytes) -> None:
-        request.received += len(data)
-        if 0 <= request.expected < request.received:
-            self._transport.credit(request.number, len(data))
-            self._malformed(request, "more content than content-length says")
-            return
-        whole = request.fin and not request.buffer and request.frame_left < 0
-        if whole and request.expected > request.received:
-            self._transport.credit(request.number, len(data))
-            self._malformed(request, "less content than content-length says")
-            return
-        if not data and not whole:
-            return
-        request.owed += len(data)
-        self._events.append(Body(request.number, data, whole, len(data)))
-        if whole:
-            request.reading = Reading.DISCARDING
+    def _tell_content(self, request: RequestStream, *, end: bool) -> None:
+        """Hand out in one piece what this pass has read of the content."""
+        data = b"".join(request.content)
+        request.content.clear()
+        if data or end:
+            request.owed += len(data)
+            self._events.append(Body(request.number, data, end, len(data)))
 
     def _read_section(self, request: RequestStream, payload: bytes | None) -> None:
         """Decode a field section; None resumes one that waited for the encoder stream."""
@@ -242,10 +246,11 @@ class H3Session:
             self._malformed(request, "the content is not as long as content-length says")
         else:
             request.reading = Reading.ENDED
+            self._tell_content(request, end=False)
             self._events.append(Trailers(request.number, fields))
 
     def _end_of_stream(self, request: RequestStream) -> None:
-        """Deal with a FIN that did not come with the last DATA or HEADERS."""
+        """Deal with a FIN that the head did not tell of."""
         if request.buffer or request.frame_left >= 0:
             raise H3ConnectionError(H3Code.FRAME_ERROR, "the stream ended within a frame")
         if request.reading is Reading.HEADERS:
@@ -255,7 +260,7 @@ class H3Session:
                 self._malformed(request, "less content than content-length says")
                 return
             request.reading = Reading.DISCARDING
-            self._events.append(Body(request.number, b"", True, 0))
+            self._tell_content(request, end=True)
         else:
             request.reading = Reading.DISCARDING
 
@@ -272,7 +277,9 @@ class H3Session:
             self._control.cancel(request.number)
         request.reading = Reading.DISCARDING
         request.blocked = False
-        credit, request.buffer = len(request.buffer), b""
+        credit = request.unread + sum(map(len, request.content))
+        request.buffer, request.at = b"", 0
+        request.content.clear()
         if settle:
             credit += request.owed
             request.owed = 0
@@ -281,13 +288,7 @@ class H3Session:
         self._forget_if_done(request)
 
     def _forget_if_done(self, request: RequestStream) -> None:
-        if (
-            request.fin
-            and request.reading is Reading.DISCARDING
-            and request.writing is Writing.ENDED
-            and not request.out
-            and not request.owed
-        ):
+        if request.is_over:
             self._requests.pop(request.number, None)
 
     # --- sending ----------------------------------------------------------------------------
@@ -311,14 +312,14 @@ class H3Session:
             return
         if data:
             self._queue(request, b"\x00" + varint.encode(len(data)))
-            request.out.append(data)
+            write(request, data)
         if end:
             self._end_writing(request)
 
     def _queue(self, request: RequestStream, octets: bytes) -> None:
         if not request.out:
             self._unsent.append(request)
-        request.out.append(octets)
+        write(request, octets)
 
     def _end_writing(self, request: RequestStream) -> None:
         if not request.out:
@@ -334,7 +335,7 @@ class H3Session:
         for request in self._unsent:
             if request.out:
                 octets = b"".join(request.out)
-                request.out.clear()
+                clear_out(request)
                 ended = request.writing is Writing.ENDED
                 self._transport.send(request.number, octets, end=ended)
                 if ended:
@@ -344,7 +345,7 @@ class H3Session:
     def unsent(self, stream: int) -> int:
         """Count the octets of the stream that wait for `flush`."""
         request = self._requests.get(stream)
-        return sum(map(len, request.out)) if request is not None else 0
+        return request.out_bytes if request is not None else 0
 
     def consume(self, stream: int, count: int) -> None:
         """Credit `count` octets that were handed out in a `Body`."""
@@ -364,7 +365,7 @@ class H3Session:
         if request is None:
             return
         if request.writing is not Writing.ENDED or request.out:
-            request.out.clear()
+            clear_out(request)
             request.writing = Writing.ENDED
         self._transport.reset(stream, code)
         self.stop(stream, code)

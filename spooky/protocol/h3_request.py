@@ -49,6 +49,12 @@ class RequestStream:
     reading: Reading = Reading.HEADERS
     writing: Writing = Writing.HEADERS
     buffer: bytes = b""
+    at: int = 0
+    """The offset in `buffer` up to which it has been read; 0 between passes over it."""
+    content: list[bytes] = field(default_factory=list)
+    """Content that this pass has read and has not handed out."""
+    overhead: int = 0
+    """Octets other than content that this pass has read and has not credited."""
     frame_kind: int = 0
     frame_left: int = -1
     """Octets of the frame that have not been read; -1 between frames."""
@@ -60,6 +66,24 @@ class RequestStream:
     owed: int = 0
     """Octets that were handed out and have not been credited."""
     out: list[bytes] = field(default_factory=list)
+    out_bytes: int = 0
+    """How many octets `out` holds."""
+
+    @property
+    def unread(self) -> int:
+        """How many octets of the buffer have not been read."""
+        return len(self.buffer) - self.at
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to be read, sent or credited."""
+        return (
+            self.fin
+            and self.reading is Reading.DISCARDING
+            and self.writing is Writing.ENDED
+            and not self.out
+            and not self.owed
+        )
 
 
 def check_frame(request: RequestStream, kind: int) -> None:
@@ -75,13 +99,27 @@ def check_frame(request: RequestStream, kind: int) -> None:
 
 
 def take(request: RequestStream, count: int) -> bytes:
-    """Remove the first `count` octets of the buffer and return them."""
-    buffer = request.buffer
-    if count == len(buffer):
-        request.buffer = b""
-        return buffer
-    request.buffer = buffer[count:]
-    return buffer[:count]
+    """Read the next `count` octets of the buffer."""
+    start, request.at = request.at, request.at + count
+    return request.buffer[start : request.at]
+
+
+def trim(request: RequestStream) -> None:
+    """Remove what was read from the buffer: once in a pass, as it copies the rest."""
+    request.buffer = request.buffer[request.at :]
+    request.at = 0
+
+
+def write(request: RequestStream, octets: bytes) -> None:
+    """Put octets behind what waits to be sent."""
+    request.out.append(octets)
+    request.out_bytes += len(octets)
+
+
+def clear_out(request: RequestStream) -> None:
+    """Forget what waits to be sent."""
+    request.out.clear()
+    request.out_bytes = 0
 
 
 def make_head(request: RequestStream, fields: Headers) -> RequestHead | str:
@@ -100,7 +138,7 @@ def make_head(request: RequestStream, fields: Headers) -> RequestHead | str:
     method = pseudo.get(b":method")
     if method is None:
         return "no :method"
-    end = request.fin and not request.buffer
+    end = request.fin and not request.unread
     if end and request.expected > 0:
         return "less content than content-length says"
     return RequestHead(

@@ -3,12 +3,16 @@
 What the backend does not take yet waits here, and is not credited to the client until it has
 been passed on: so no more waits than one stream window. A copy of what was sent is kept up to
 `replay_limit` octets, so that a request whose backend never looked at it can be sent again.
+Small pieces are joined, lest a window of single octets take many times its size in objects.
 """
 
 from collections import deque
 from typing import Protocol
 
 from spooky.protocol.messages import Headers
+
+JOINED_BYTES = 4096
+"""Neighbouring pieces are joined as long as they make no more than this together."""
 
 
 class Sink(Protocol):
@@ -56,9 +60,9 @@ class Upload:
         self._stream = stream
         self._replay_limit = replay_limit
         self._sink: Sink | None = None
-        self._waiting: deque[tuple[bytes, int]] = deque()
+        self._waiting: deque[tuple[bytes | bytearray, int]] = deque()
         """Octets to be sent, and how many octets of credit they are worth."""
-        self._kept: list[bytes] = []
+        self._kept: list[bytes | bytearray] = []
         self._kept_bytes = 0
         self._trailers: Headers | None = None
         self._empty = empty
@@ -85,8 +89,18 @@ class Upload:
         self.received += len(data)
         self.complete = self.complete or end
         if data or credit:
-            self._waiting.append((data, credit))
+            self._wait(data, credit)
         self.pump()
+
+    def _wait(self, data: bytes, credit: int) -> None:
+        waiting = self._waiting
+        if waiting and credit == len(data):
+            last, owed = waiting[-1]
+            # What is sent again is worth no credit: joined to it, the rest's would come early.
+            if owed == len(last) and owed + credit <= JOINED_BYTES:
+                waiting[-1] = (_joined(last, data), owed + credit)
+                return
+        waiting.append((data, credit))
 
     def offer_trailers(self, headers: Headers) -> None:
         """Take the trailer section, which ends the request."""
@@ -136,7 +150,7 @@ class Upload:
                 waiting.appendleft((data[room:], credit - room if credit else 0))
                 data, credit = data[:room], min(credit, room)
             last = self.complete and not waiting and self._trailers is None
-            self._send(sink, data, end=last)
+            self._send(sink, bytes(data), end=last)
             if credit:
                 self._credit.consume(self._stream, credit)
         if self.complete and not self._end_sent:
@@ -154,5 +168,20 @@ class Upload:
             if self._kept_bytes > self._replay_limit:
                 self.release()
             else:
-                self._kept.append(data)
+                self._keep(data)
         sink.send_body(data, end=end)
+
+    def _keep(self, data: bytes) -> None:
+        kept = self._kept
+        if kept and len(kept[-1]) + len(data) <= JOINED_BYTES:
+            kept[-1] = _joined(kept[-1], data)
+        else:
+            kept.append(data)
+
+
+def _joined(first: bytes | bytearray, second: bytes) -> bytearray:
+    """Put `second` behind `first`, which is changed where it can be."""
+    if isinstance(first, bytes):
+        first = bytearray(first)
+    first += second
+    return first

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from spooky.protocol.h3_control import H3ConnectionError
 from spooky.protocol.messages import (
     Body,
     DownstreamEvent,
+    Malformed,
     RequestHead,
     Reset,
     Stopped,
@@ -105,6 +107,71 @@ def test_the_head_says_that_it_ends_the_request_only_if_it_does() -> None:
         assert session.told[0].end is end
 
 
+# --- many tiny frames ------------------------------------------------------------------------
+
+
+class CountingOctets(bytes):
+    """Octets that count how many of them are copied by slicing, and by slicing the copies."""
+
+    copied = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        found = super().__getitem__(at)
+        if isinstance(found, int):
+            return found
+        CountingOctets.copied += len(found)
+        return CountingOctets(found)
+
+
+TINY = b"".join(data(bytes([number % 251])) for number in range(10_000))
+TINY_CONTENT = bytes(number % 251 for number in range(10_000))
+
+
+@pytest.mark.parametrize(
+    ("rest", "end", "expected"),
+    [
+        (b"", False, [Body(0, TINY_CONTENT, False, 10_000)]),
+        (b"", True, [Body(0, TINY_CONTENT, True, 10_000)]),
+        (
+            headers((b"x-sum", b"1")),
+            True,
+            [Body(0, TINY_CONTENT, False, 10_000), Trailers(0, [(b"x-sum", b"1")])],
+        ),
+        (data(b"halves")[:4], False, [Body(0, TINY_CONTENT + b"ha", False, 10_002)]),
+    ],
+    ids=["more to come", "the end", "trailers", "half a frame"],
+)
+def test_tiny_frames_that_come_at_once_are_told_at_once(
+    rest: bytes, end: bool, expected: list[DownstreamEvent]
+) -> None:
+    session = Session()
+    session.receive(request())
+    session.told.clear()
+    session.receive(TINY + rest, end=end)
+    assert session.told == expected
+    credited = len(request() + TINY + rest) - sum(
+        body.credit for body in session.told if isinstance(body, Body)
+    )
+    assert session.ledger.credited[0] == credited
+
+
+@pytest.mark.parametrize("frames", [TINY, UNKNOWN * 2_000], ids=["DATA", "unknown"])
+def test_each_octet_of_tiny_frames_is_copied_about_once(frames: bytes) -> None:
+    session = Session()
+    session.receive(request())
+    CountingOctets.copied = 0
+    session.receive(CountingOctets(frames))
+    assert CountingOctets.copied <= 2 * len(frames)
+
+
+def test_content_that_came_along_with_too_much_of_it_is_dropped_and_credited() -> None:
+    session = Session()
+    octets = request(LENGTH_5) + data(b"abc") + data(b"def") + data(b"ghi")
+    session.receive(octets)
+    assert [type(event) for event in session.told] == [RequestHead, Malformed]
+    assert session.ledger.credited[0] == len(octets)
+
+
 # --- giving up -------------------------------------------------------------------------------
 
 
@@ -193,6 +260,37 @@ def test_a_reset_drops_what_was_not_flushed() -> None:
     assert session.ledger.sent[0] == b""
     assert (session.ledger.resets[0], session.h3.unsent(0)) == (H3Code.INTERNAL_ERROR, 0)
     assert len(session.h3._requests) == 0
+
+
+class Unwalkable(list[bytes]):
+    """A list that nobody may walk through, piece by piece."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise AssertionError("the pieces were counted one by one")
+
+
+def test_what_is_not_flushed_is_counted_as_it_comes() -> None:
+    session = Session()
+    for stream in (0, 4, 8):
+        session.receive(request(), stream=stream, end=stream == 0)
+        session.h3._requests[stream].out = Unwalkable()
+        session.h3.send_section(stream, [(b":status", b"200")], end=False, last=True)
+        head = session.h3.unsent(stream)
+        for _ in range(3):
+            session.h3.send_data(stream, b"piece", end=False)
+        assert session.h3.unsent(stream) == head + 3 * len(data(b"piece"))
+    session.h3.stop_received(4, 0x10C)
+    assert session.h3.unsent(4) == 0
+    session.h3.reset(8, H3Code.INTERNAL_ERROR)
+    assert session.h3.unsent(8) == 0
+    kept = session.h3._requests[0]
+    kept.out = kept.out[:]
+    session.h3.flush()
+    assert session.h3.unsent(0) == 0
+    session.h3.send_data(0, b"more", end=False)
+    assert session.h3.unsent(0) == len(data(b"more"))
+    session.h3.flush()
+    assert session.ledger.sent[0].endswith(data(b"piece") * 3 + data(b"more"))
 
 
 # --- windows ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spooky.protocol.messages import Headers
-from spooky.worker.upload import Upload
+from spooky.worker.upload import JOINED_BYTES, Upload
 
 STREAM = 8
 LIMIT = 100
@@ -178,6 +178,51 @@ def test_settled_it_sends_and_credits_no_more() -> None:
     backend.room = 10
     upload.pump()
     assert (bytes(backend.taken), client.credited, upload.is_waiting) == (b"a", 1, False)
+
+
+def test_tiny_pieces_take_few_objects_wherever_they_are() -> None:
+    upload, client = begin(limit=100_000)
+    content = bytes(number % 251 for number in range(20_000))
+    for at in range(0, len(content), 2):
+        upload.offer(content[at : at + 2], 2, end=False)
+    few = len(content) // JOINED_BYTES + 1
+    assert len(upload._waiting) == few
+    assert client.credited == 0
+    first = Backend(room=0)
+    upload.attach(first)
+    for _ in range(0, len(content), 2):
+        first.room = 2
+        upload.pump()
+    assert (bytes(first.taken), client.credited) == (content, len(content))
+    assert len(upload._kept) == few
+    upload.detach()
+    assert len(upload._waiting) == few
+    second = Backend()
+    upload.attach(second)
+    upload.offer(b"", 0, end=True)
+    assert (bytes(second.taken), second.ended, client.credited) == (content, True, len(content))
+
+
+def test_what_is_new_is_not_credited_with_what_is_sent_again() -> None:
+    upload, client = begin()
+    upload.attach(Backend())
+    upload.offer(b"abc", 3, end=False)
+    upload.detach()
+    upload.offer(b"def", 3, end=False)
+    backend = Backend(room=4)
+    upload.attach(backend)
+    assert (bytes(backend.taken), client.credited) == (b"abcd", 4)
+
+
+def test_large_pieces_are_not_copied() -> None:
+    upload, _ = begin(limit=100_000)
+    pieces = [b"x" * JOINED_BYTES, b"y" * JOINED_BYTES]
+    for piece in pieces:
+        upload.offer(piece, len(piece), end=False)
+    assert [data is piece for (data, _), piece in zip(upload._waiting, pieces, strict=True)] == [
+        True,
+        True,
+    ]
 
 
 STEPS = st.lists(
