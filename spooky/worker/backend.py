@@ -100,11 +100,15 @@ class BackendConnection(asyncio.Protocol):
 
     def can_take(self) -> bool:
         """Say whether another request may be sent now."""
-        return not (self._over or self._retired) and self._engine.can_open()
+        return self.in_service() and self._engine.can_open()
+
+    def in_service(self) -> bool:
+        """Say whether it takes requests, now or once a stream has ended."""
+        return not (self._over or self._retired)
 
     def has_future(self) -> bool:
         """Say whether it will still take requests after the next hundred or so."""
-        return not (self._over or self._retired) and self._opened < _WORN * _MOST_REQUESTS
+        return self.in_service() and self._opened < _WORN * _MOST_REQUESTS
 
     def load(self) -> int:
         """Count the streams that are open."""
@@ -120,11 +124,6 @@ class BackendConnection(asyncio.Protocol):
         self._retired = self._retired or self._opened >= _MOST_REQUESTS
         self._schedule_flush()
         handler.on_stream(stream)
-
-    def retire(self) -> None:
-        """Take no more requests, and close when the last has ended."""
-        self._retired = True
-        self._settle()
 
     def check(self, now: float) -> None:
         """Close if unused for long, probe if silent, give up if a probe was not answered."""

@@ -237,6 +237,7 @@ class Intake(ClientHome):
         for cid in list(client.cids):
             self.forget(cid, client)
         self._all.discard(client)
+        self._timers.discard(client)
         self._check_empty()
 
     def _check_empty(self) -> None:

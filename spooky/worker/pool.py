@@ -5,7 +5,8 @@ Decisions are made at once, in `Pool.request` and the three calls of a connectio
 the relay's.
 
 Rules: a request waits only while no connection has room, and no longer than the queue's timeout;
-while no connection is up, a failed attempt to make one is told to all who wait.
+while no connection takes requests, a failed attempt to make one is told to all who wait. One that
+only finishes what it has does not count: nobody who waits will get a stream of it.
 """
 
 import asyncio
@@ -108,7 +109,7 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: list[BackendConnection] = []
         self._grow_at = 0.0
-        self._draining = False
+        self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._interval = _check_interval(limits, timeouts)
 
@@ -119,8 +120,8 @@ class Pool:
 
         The handler may hear of its stream, or that there is none, before this returns.
         """
-        if self._draining:
-            handler.on_no_stream(Kind.DRAINING, "the pool takes no more requests")
+        if self._closed:
+            handler.on_no_stream(Kind.DRAINING, "the server is shutting down")
             return _NOT_WAITING
         connection = self._pick()
         if connection is not None and not self._queue:
@@ -138,15 +139,9 @@ class Pool:
         self._watch()
         return ticket
 
-    def drain(self) -> None:
-        """Take no more requests; those that wait or run go on, then connections close."""
-        self._draining = True
-        for connection in list(self._connections):
-            self._retire_if_done(connection)
-
     async def close(self) -> None:
         """End everything at once."""
-        self._draining = True
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
@@ -161,33 +156,26 @@ class Pool:
         if waits:
             await asyncio.wait(waits, timeout=_CLOSE_S)
 
-    def stats(self) -> PoolStats:
-        """Return the numbers of this moment."""
-        return PoolStats(
-            connections=len(self._connections),
-            connecting=len(self._attempts),
-            in_flight=sum(connection.load() for connection in self._connections),
-            queued=len(self._queue),
-        )
-
     # --- what a connection tells (backend.Owner) --------------------------------------------
 
     def on_ready(self, connection: BackendConnection) -> None:
         """Use a connection from now on."""
         ready = self._attempts.pop(connection, None)
-        if ready is None or ready.done():
+        if ready is None:
+            return
+        if ready.done():
+            # The attempt's time was up in this very moment: nobody else knows of it any more.
+            connection.close("it was ready too late")
             return
         ready.set_result("")
         self._connections.append(connection)
         self._watch()
         self._serve_queue()
 
-    def on_room(self, connection: BackendConnection) -> None:
+    def on_room(self, _connection: BackendConnection) -> None:
         """Give the room to those who wait."""
         if self._queue:
             self._serve_queue()
-        if self._draining:
-            self._retire_if_done(connection)
 
     def on_gone(self, connection: BackendConnection, detail: str) -> None:
         """Forget a connection, and replace it if somebody waits."""
@@ -222,8 +210,12 @@ class Pool:
         if self._queue:
             self._grow()
 
+    def _in_service(self) -> bool:
+        """Say whether those who wait may hope for a connection that there is."""
+        return any(connection.in_service() for connection in self._connections)
+
     def _grow(self) -> None:
-        if self._connections and self._loop.time() < self._grow_at:
+        if self._loop.time() < self._grow_at and self._in_service():
             return
         # One that only finishes what it has takes no other's place.
         lasting = [connection for connection in self._connections if connection.has_future()]
@@ -241,10 +233,6 @@ class Pool:
             task = self._loop.create_task(self._connect(connection, ready))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-
-    def _retire_if_done(self, connection: BackendConnection) -> None:
-        if connection.load() == 0 and not self._queue:
-            connection.retire()
 
     # --- making a connection ----------------------------------------------------------------
 
@@ -265,7 +253,7 @@ class Pool:
                 connection.close("it was not ready")
         if detail:
             self._grow_at = self._loop.time() + _GROW_AGAIN_S
-            if not self._connections and not self._attempts:
+            if not self._attempts and not self._in_service():
                 self._refuse_all(kind, detail)
 
     def _refuse_all(self, kind: Kind, detail: str) -> None:
@@ -294,6 +282,8 @@ class Pool:
             waiting.handler.on_no_stream(
                 Kind.OVERLOADED, f"no stream within {self._timeouts.queue:g} s"
             )
+        if self._queue:
+            self._grow()
         if self._connections or self._queue:
             self._watch()
 

@@ -74,10 +74,8 @@ class Upstreams:
         return min(found, default=60.0)
 
     async def close(self) -> None:
-        """Close all connections to backends."""
-        for group in self._groups:
-            for pool in group.pools:
-                await pool.close()
+        """Close all connections to backends, in the time that the slowest of them takes."""
+        await asyncio.gather(*(pool.close() for group in self._groups for pool in group.pools))
 
 
 def make_upstreams(

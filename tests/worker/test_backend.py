@@ -23,6 +23,7 @@ from tests.worker.pool_probe import (
     run,
     scripted,
     serving,
+    stats_of,
     until,
 )
 
@@ -42,7 +43,7 @@ def test_a_response_that_nobody_takes_is_bounded_and_holds_up_no_other(nghttpd: 
                 other.start(pool)
                 assert await other.wait() == "ok"
                 assert other.hash.hexdigest() == digest(1 << 20)
-            assert pool.stats().connections == 1
+            assert stats_of(pool).connections == 1
             assert stalled.received == window
             assert stalled.stream is not None
             stalled.consume = True
@@ -101,7 +102,7 @@ def test_a_cancelled_stream_is_reset_at_once() -> None:
             await until(lambda: exchange.response is not None, "a head")
             assert exchange.stream is not None
             exchange.stream.cancel(H2Code.CANCEL)
-            assert pool.stats().in_flight == 0
+            assert stats_of(pool).in_flight == 0
             reset = b"\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08"
             await until(lambda: reset in got, "RST_STREAM")
             heard = list(exchange.events)
@@ -132,7 +133,7 @@ def test_a_backend_that_breaks_off(after: bytes, hold: bool, detail: str) -> Non
             assert await exchange.wait() == ("lost", False)
             assert detail in exchange.detail
             assert [type(event) for event in exchange.events] == [ResponseHead, Body]
-            assert pool.stats().connections == 0
+            assert stats_of(pool).connections == 0
 
     run(test())
 
@@ -165,7 +166,7 @@ def test_a_malformed_response_costs_its_stream_only() -> None:
             assert await first.wait() == "malformed"
             assert isinstance(first.events[0], Malformed)
             assert await second.wait() == "ok"
-            assert pool.stats().connections == 1
+            assert stats_of(pool).connections == 1
 
     run(test())
 
@@ -213,7 +214,7 @@ def test_a_request_that_was_never_written_may_be_sent_again() -> None:
             transport.abort()
             assert await written.wait() == ("lost", False)
             await until(lambda: unwritten.resent == 1, "a second attempt")
-            await until(lambda: pool.stats().in_flight == 1, "on another connection")
+            await until(lambda: stats_of(pool).in_flight == 1, "on another connection")
             assert not unwritten.done.done()
 
     run(test())

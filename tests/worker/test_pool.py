@@ -15,6 +15,7 @@ from tests.e2e.processes import free_port
 from tests.worker.pool_probe import (
     LIMITS,
     SETTINGS,
+    Client,
     Exchange,
     both_loops,
     get,
@@ -23,6 +24,7 @@ from tests.worker.pool_probe import (
     run,
     scripted,
     serving,
+    stats_of,
     until,
     within,
 )
@@ -68,7 +70,7 @@ def test_content_both_ways(nghttpd: Backend, loop_name: str) -> None:
             assert large.hash.hexdigest() == digest(1 << 20)
             assert echo.hash.hexdigest() == digest(3 << 20)
             assert (head.received, missing.response and missing.response.status) == (0, 404)
-            assert pool.stats().in_flight == 0
+            assert stats_of(pool).in_flight == 0
 
     run(test(), loop_name)
 
@@ -79,14 +81,14 @@ def test_more_requests_than_streams(nghttpd: Backend) -> None:
             exchanges = [get("/1k") for _ in range(300)]
             for exchange in exchanges:
                 exchange.start(pool)
-            assert pool.stats().queued == 300
+            assert stats_of(pool).queued == 300
             most = PoolStats(0, 0, 0, 0)
             for exchange in exchanges:
                 assert await exchange.wait() == "ok"
-                stats = pool.stats()
+                stats = stats_of(pool)
                 most = max(most, stats, key=lambda one: one.in_flight)
             assert 10 < most.in_flight <= 30
-            assert pool.stats() == PoolStats(3, 0, 0, 0)
+            assert stats_of(pool) == PoolStats(3, 0, 0, 0)
 
     run(test())
 
@@ -99,18 +101,18 @@ def test_another_connection_is_opened_before_it_is_needed(nghttpd: Backend) -> N
             await first.wait()
             stalled = [Exchange(make_head(b"POST", "/echo", end=False)) for _ in range(8)]
             for number, exchange in enumerate(stalled):
-                assert pool.stats().connecting == 0, number
+                assert stats_of(pool).connecting == 0, number
                 exchange.start(pool)
-            assert pool.stats() == PoolStats(1, 1, 8, 0)
-            await until(lambda: pool.stats().connections == 2, "two connections")
+            assert stats_of(pool) == PoolStats(1, 1, 8, 0)
+            await until(lambda: stats_of(pool).connections == 2, "two connections")
             more = [Exchange(make_head(b"POST", "/echo", end=False)) for _ in range(8)]
             for exchange in more:
                 exchange.start(pool)
-            assert pool.stats().queued == 0
+            assert stats_of(pool).queued == 0
             for exchange in [*stalled, *more]:
                 assert exchange.stream is not None
                 exchange.stream.cancel()
-            assert pool.stats().in_flight == 0
+            assert stats_of(pool).in_flight == 0
 
     run(test())
 
@@ -132,7 +134,7 @@ def test_the_queue_has_a_bound_and_an_end() -> None:
             late.start(pool)
             assert await late.wait() is Kind.OVERLOADED
             ticket.cancel()
-            assert pool.stats().queued == 1
+            assert stats_of(pool).queued == 1
             assert await waiting.wait() is Kind.OVERLOADED
             assert waiting.detail == "no stream within 0.3 s"
             assert not leaving.done.done()
@@ -149,7 +151,7 @@ def test_a_refused_connection_is_told_at_once(loop_name: str) -> None:
             exchanges = [get() for _ in range(250)]
             for exchange in exchanges:
                 exchange.start(pool)
-            assert pool.stats().connecting == 3
+            assert stats_of(pool).connecting == 3
             assert {await exchange.wait() for exchange in exchanges} == {Kind.CONNECT_FAILED}
             assert exchanges[0].detail == "connection refused"
 
@@ -190,7 +192,7 @@ def test_settings_that_never_come(loop_name: str) -> None:
             exchange.start(pool)
             assert await exchange.wait() is Kind.CONNECT_TIMEOUT
             assert exchange.detail == "not connected within 0.2 s"
-            assert pool.stats() == PoolStats(0, 0, 0, 0)
+            assert stats_of(pool) == PoolStats(0, 0, 0, 0)
 
     run(test(), loop_name)
 
@@ -259,13 +261,92 @@ def test_goaway_moves_requests_to_another_connection() -> None:
             first.start(pool)
             second.start(pool)
             await until(lambda: second.resent == 1, "a second attempt")
-            await until(lambda: clients == 2 and pool.stats().in_flight == 2, "a connection")
+            await until(lambda: clients == 2 and stats_of(pool).in_flight == 2, "a connection")
             assert not first.done.done()
             assert first.stream is not None
             first.stream.cancel()
-            await until(lambda: pool.stats().connections == 1, "the old one closed")
+            await until(lambda: stats_of(pool).connections == 1, "the old one closed")
 
     run(test())
+
+
+def in_turn(*clients: Client) -> Client:
+    """Serve each connection with the next of these; the last serves all further ones."""
+    count = 0
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        await clients[min(count, len(clients)) - 1](reader, writer)
+
+    return client
+
+
+def test_a_retired_connection_is_no_hope_for_those_who_wait() -> None:
+    async def test() -> None:
+        client = in_turn(
+            scripted(SETTINGS, 100, GoAwayFrame(0, last_stream_id=1)),
+            scripted(24, hold=False),
+            scripted(SETTINGS),
+        )
+        async with serving(client) as port, pooled(port, timeouts=within(queue=60)) as pool:
+            long, failed, late = get(), get(), get()
+            long.start(pool)
+            await until(
+                lambda: long.stream is not None and not pool._connections[0].in_service(),
+                "GOAWAY",
+            )
+            failed.start(pool)
+            assert await failed.wait() is Kind.CONNECT_FAILED
+            assert not long.done.done()
+            late.start(pool)
+            assert stats_of(pool).connecting == 1
+            await until(lambda: late.stream is not None, "a stream on a new connection")
+            assert not long.done.done()
+
+    run(test())
+
+
+def test_growing_is_tried_again_while_requests_wait() -> None:
+    async def test() -> None:
+        one_stream = SettingsFrame(0, {SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+        client = in_turn(scripted(one_stream), scripted(24, hold=False), scripted(SETTINGS))
+        async with serving(client) as port, pooled(port, timeouts=within(queue=60)) as pool:
+            long, waiting = get(), get()
+            long.start(pool)
+            await until(lambda: long.stream is not None, "a stream")
+            waiting.start(pool)
+            await until(lambda: waiting.stream is not None, "a stream on a new connection")
+            assert not long.done.done()
+            assert stats_of(pool) == PoolStats(2, 0, 2, 0)
+
+    run(test())
+
+
+@both_loops
+def test_a_connection_that_is_ready_as_its_time_is_up_is_closed(loop_name: str) -> None:
+    async def test() -> None:
+        hung_up = asyncio.Event()
+
+        async def client(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+            while await reader.read(65_536):
+                pass
+            hung_up.set()
+
+        async with serving(client) as port, pooled(port) as pool:
+            get().start(pool)
+            ((connection, ready),) = pool._attempts.items()
+            await until(lambda: not connection.closed.is_set(), "TCP")
+            await until(lambda: bool(ready._callbacks), "the attempt waits for SETTINGS")
+            # What the timeout does; the SETTINGS come before the task hears of it.
+            (task,) = pool._tasks
+            task.cancel()
+            assert ready.cancelled()
+            connection.data_received(SETTINGS.serialize())
+            await asyncio.wait_for(hung_up.wait(), 5)
+            assert stats_of(pool).connections == 0
+
+    run(test(), loop_name)
 
 
 def test_unused_connections_are_closed(nghttpd: Backend) -> None:
@@ -275,29 +356,11 @@ def test_unused_connections_are_closed(nghttpd: Backend) -> None:
             exchange = get("/1k")
             exchange.start(pool)
             await exchange.wait()
-            assert pool.stats().connections == 1
-            await until(lambda: pool.stats().connections == 0, "closed")
+            assert stats_of(pool).connections == 1
+            await until(lambda: stats_of(pool).connections == 0, "closed")
             again = get("/1k")
             again.start(pool)
             assert await again.wait() == "ok"
-
-    run(test())
-
-
-def test_drain_lets_requests_finish(nghttpd: Backend) -> None:
-    async def test() -> None:
-        async with pooled(nghttpd.port) as pool:
-            running = Exchange(make_head(b"POST", "/echo", end=False))
-            running.start(pool)
-            pool.drain()
-            late = get("/1k")
-            late.start(pool)
-            assert await late.wait() is Kind.DRAINING
-            await until(lambda: running.stream is not None, "the one that waited is sent")
-            assert running.stream is not None
-            running.stream.send_body(b"rest", end=True)
-            assert await running.wait() == "ok"
-            await until(lambda: pool.stats().connections == 0, "closed")
 
     run(test())
 
@@ -314,5 +377,8 @@ def test_close_ends_what_waits_and_what_runs(loop_name: str) -> None:
             await pool.close()
             assert await running.wait() == ("lost", False)
             assert await waiting.wait() is Kind.DRAINING
+            late = get()
+            late.start(pool)
+            assert await late.wait() is Kind.DRAINING
 
     run(test(), loop_name)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -125,6 +126,87 @@ def test_the_entry_of_an_earlier_deadline_is_stale_once_it_expired(
         assert connection.timer_at == 1060.0
 
     run(scenario)
+
+
+def test_deadlines_that_keep_shrinking_do_not_pile_up(run: Callable[[Scenario], None]) -> None:
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        timers = Timers(loop, time.monotonic)
+        start = time.monotonic()
+        busy = Connection(None)
+        others = [Connection(start + 0.05 + number / 1000) for number in range(20)]
+        for other in others:
+            timers.schedule(other)
+        for step in range(1000):
+            busy.at = start + 30 - step / 1000
+            timers.schedule(busy)
+            assert len(timers._heap) <= len(others) + 1 + 65
+        busy.at = start + 0.06
+        timers.schedule(busy)
+        for connection in [busy, *others]:
+            await connection.done.wait()
+            assert len(connection.expired) == 1
+        assert start + 0.06 <= busy.expired[0] < start + 10
+
+    run(scenario)
+
+
+def test_what_is_discarded_neither_expires_nor_stays_alive(
+    run: Callable[[Scenario], None],
+) -> None:
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        timers = Timers(loop, time.monotonic)
+        start = time.monotonic()
+        connection, kept = Connection(start + 50), Connection(start + 0.05)
+        timers.schedule(connection)
+        timers.schedule(kept)
+        connection.at = start + 0.02
+        timers.schedule(connection)
+        timers.discard(connection)
+        timers.discard(connection)
+        assert connection.timer_at is None
+        await kept.done.wait()
+        assert connection.expired == []
+        gone = weakref.ref(connection)
+        del connection
+        assert gone() is None
+
+    run(scenario)
+
+
+def test_what_is_discarded_may_be_scheduled_again(run: Callable[[Scenario], None]) -> None:
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        timers = Timers(loop, time.monotonic)
+        connection = Connection(time.monotonic() + 0.01)
+        timers.schedule(connection)
+        timers.discard(connection)
+        timers.schedule(connection)
+        await connection.done.wait()
+        assert len(connection.expired) == 1
+
+    run(scenario)
+
+
+def test_a_superseded_entry_keeps_nothing_alive(run: Callable[[Scenario], None]) -> None:
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        timers = Timers(loop, time.monotonic)
+        connection = Connection(time.monotonic() + 50)
+        timers.schedule(connection)
+        connection.at = time.monotonic()
+        timers.schedule(connection)
+        await connection.done.wait()
+        gone = weakref.ref(connection)
+        del connection
+        await until_next_turn(loop)
+        assert gone() is None
+
+    run(scenario)
+
+
+async def until_next_turn(loop: asyncio.AbstractEventLoop) -> None:
+    """Let what runs in this turn of the loop come to its end."""
+    turned = asyncio.Event()
+    loop.call_soon(turned.set)
+    await turned.wait()
 
 
 def test_what_expires_may_ask_for_more(run: Callable[[Scenario], None]) -> None:
