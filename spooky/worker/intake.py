@@ -69,6 +69,7 @@ class Intake(ClientHome):
         self._accepting = True
         self._on_empty: Callable[[], None] | None = None
         self._timers = Timers(loop, time.monotonic)
+        self._closed = 0
         self.counters = IntakeCounters()
 
     # --- life -------------------------------------------------------------------------------
@@ -110,6 +111,11 @@ class Intake(ClientHome):
     def connections(self) -> int:
         """Count the client connections."""
         return len(self._all)
+
+    def take_closed(self) -> int:
+        """Return how many connections have ended since the last call."""
+        closed, self._closed = self._closed, 0
+        return closed
 
     # --- in ---------------------------------------------------------------------------------
 
@@ -238,6 +244,7 @@ class Intake(ClientHome):
             self.forget(cid, client)
         self._all.discard(client)
         self._timers.discard(client)
+        self._closed += 1
         self._check_empty()
 
     def _check_empty(self) -> None:

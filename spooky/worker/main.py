@@ -34,6 +34,10 @@ from spooky.worker.upstreams import make_upstreams
 log = logging.getLogger("spooky.worker")
 
 HEARTBEAT_S = 0.5
+COLLECT_AFTER = 250
+"""Closed connections, of about 90 KiB each, that are worth a full collection."""
+COLLECT_BEATS = 20
+"""Heartbeats after which fewer are collected, too."""
 ACCESS_FLUSH_S = 0.2
 PROMOTION_POLL_S = 0.002
 """Between looks at whether this generation is the one that serves, until it is."""
@@ -72,6 +76,8 @@ class Worker:
         self._sweep = Sweep(self._services)
         self._row = spec.table.row(spec.process_row)
         self._draining = False
+        self._beats = 0
+        self._closed = 0
 
     async def serve(self) -> int:
         """Serve until told to leave."""
@@ -102,6 +108,13 @@ class Worker:
 
     # --- what recurs ------------------------------------------------------------------------
 
+    def _collect(self) -> None:
+        """Free closed connections, which are cycles that the collector alone would leave."""
+        self._closed += self._intake.take_closed()
+        if self._closed >= COLLECT_AFTER or (self._closed and self._beats % COLLECT_BEATS == 0):
+            self._closed = 0
+            gc.collect()
+
     def _beat(self) -> None:
         """Publish that the loop turns, and the gauges."""
         row = self._row
@@ -109,6 +122,8 @@ class Worker:
         row.set(Column.CONNECTIONS, self._intake.connections())
         row.set(Column.IN_FLIGHT, len(self._services.exchanges))
         row.add(Column.REQUESTS_TOTAL, self._observer.take_count())
+        self._beats += 1
+        self._collect()
         self._loop.call_later(HEARTBEAT_S, self._beat)
 
     def _flush_access(self) -> None:
