@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.buffer import Buffer
 from aioquic.h3.connection import H3Connection, H3Stream
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic import events
@@ -93,6 +94,7 @@ class _Http(H3Connection):
 
     def __init__(self, quic: QuicConnection) -> None:
         self.goaways = 0
+        self.goaway_id: int | None = None
         self.heads: set[int] = set()
         """Streams whose response has no content, whatever its content-length says."""
         super().__init__(quic)
@@ -100,6 +102,11 @@ class _Http(H3Connection):
     def _check_control_frame_type(self, frame_type: int) -> None:
         self.goaways += frame_type == GOAWAY
         super()._check_control_frame_type(frame_type)
+
+    def _handle_control_frame(self, frame_type: int, frame_data: bytes) -> None:
+        if frame_type == GOAWAY:
+            self.goaway_id = Buffer(data=frame_data).pull_uint_var()
+        super()._handle_control_frame(frame_type, frame_data)
 
     def _check_content_length(self, stream: H3Stream) -> None:
         if stream.stream_id not in self.heads:
@@ -300,6 +307,16 @@ class H3Client(QuicConnectionProtocol):
     def goaways(self) -> int:
         """Count the GOAWAY frames that came."""
         return self.http.goaways
+
+    @property
+    def goaway_id(self) -> int | None:
+        """The stream ID in the last GOAWAY: it and those above are not processed."""
+        return self.http.goaway_id
+
+    @property
+    def server_cid(self) -> bytes:
+        """The connection ID that is written to now."""
+        return bytes(self._quic._peer_cid.cid)
 
     @property
     def version(self) -> int:
