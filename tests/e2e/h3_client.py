@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 from aioquic.asyncio.protocol import QuicConnectionProtocol
-from aioquic.buffer import Buffer
 from aioquic.h3.connection import H3Connection, H3Stream
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic import events
@@ -24,10 +23,11 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicProtocolVersion
 from cryptography import x509
 
+from tests.e2e.goaway import GOAWAY, GoawayReader
+
 Field: TypeAlias = tuple[bytes, bytes]
 Fields: TypeAlias = list[Field]
 
-GOAWAY = 0x7
 WAIT_S = 15.0
 SEND_BUFFER = 512 * 1024
 SOCKET_BUFFER = 4 << 20
@@ -94,7 +94,6 @@ class _Http(H3Connection):
 
     def __init__(self, quic: QuicConnection) -> None:
         self.goaways = 0
-        self.goaway_id: int | None = None
         self.heads: set[int] = set()
         """Streams whose response has no content, whatever its content-length says."""
         super().__init__(quic)
@@ -102,11 +101,6 @@ class _Http(H3Connection):
     def _check_control_frame_type(self, frame_type: int) -> None:
         self.goaways += frame_type == GOAWAY
         super()._check_control_frame_type(frame_type)
-
-    def _handle_control_frame(self, frame_type: int, frame_data: bytes) -> None:
-        if frame_type == GOAWAY:
-            self.goaway_id = Buffer(data=frame_data).pull_uint_var()
-        super()._handle_control_frame(frame_type, frame_data)
 
     def _check_content_length(self, stream: H3Stream) -> None:
         if stream.stream_id not in self.heads:
@@ -119,6 +113,7 @@ class H3Client(QuicConnectionProtocol):
     def __init__(self, quic: QuicConnection, authority: bytes) -> None:
         super().__init__(quic)
         self.http = _Http(quic)
+        self._goaway = GoawayReader()
         self.authority = authority
         self.exchanges: dict[int, Exchange] = {}
         self.terminated: events.ConnectionTerminated | None = None
@@ -134,6 +129,8 @@ class H3Client(QuicConnectionProtocol):
     def quic_event_received(self, event: events.QuicEvent) -> None:
         """Take one event of aioquic."""
         match event:
+            case events.StreamDataReceived(stream_id=stream, data=data):
+                self._goaway.take(stream, data)
             case events.StreamReset(stream_id=stream, error_code=code):
                 if stream in self.exchanges:
                     self.exchanges[stream].reset = code
@@ -275,13 +272,16 @@ class H3Client(QuicConnectionProtocol):
         assert self._transport is not None
         self._transport.abort()
 
-    async def move(self) -> None:
-        """Go on from another port, with another connection ID (RFC 9000 section 9)."""
+    async def move(self, source: str = "") -> None:
+        """Go on from another port, with another connection ID (RFC 9000 section 9).
+
+        `source` is the address to go on from, if it is to be another, too.
+        """
         old = self._transport
         assert old is not None
         host, port = old.get_extra_info("peername")[:2]
         self._quic.change_connection_id()
-        await self._loop.create_datagram_endpoint(lambda: self, sock=_socket(host, port))
+        await self._loop.create_datagram_endpoint(lambda: self, sock=_socket(host, port, source))
         old.close()
         self.transmit()
 
@@ -311,7 +311,7 @@ class H3Client(QuicConnectionProtocol):
     @property
     def goaway_id(self) -> int | None:
         """The stream ID in the last GOAWAY: it and those above are not processed."""
-        return self.http.goaway_id
+        return self._goaway.last
 
     @property
     def server_cid(self) -> bytes:
@@ -332,10 +332,12 @@ class H3Client(QuicConnectionProtocol):
         return extension.value.get_values_for_type(x509.DNSName)
 
 
-def _socket(host: str, port: int) -> socket.socket:
+def _socket(host: str, port: int, source: str = "") -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+    if source:
+        sock.bind((source, 0))
     # Connected: an answer that comes from another address than was written to is not seen.
     sock.connect((host, port))
     return sock

@@ -185,20 +185,20 @@ class Qh3Session:
         cache = niquests.structures.AsyncQuicSharedCache(max_size=None)
         cache.add_domain("localhost", target.port)
         self._session.quic_cache_layer = cache
-        self._used: Any = None
 
     async def get(self, path: str, seconds: float) -> Reply:
         """Ask."""
         try:
             response = await self._session.get(self._url + path, timeout=seconds)
-        except niquests.exceptions.ConnectionError as error:
-            raise LostHandshakeError(_brief(error)) from None
         except (niquests.exceptions.RequestException, OSError) as error:
-            raise FailedRequestError(_brief(error)) from None
+            reason = _brief(error)
+            # Of a request that was broken off, niquests says by which code.
+            if isinstance(error, niquests.exceptions.ConnectionError) and "Stream" not in reason:
+                raise LostHandshakeError(reason) from None
+            raise FailedRequestError(reason) from None
         assert response.http_version == 30
-        if response.conn_info is not self._used:
-            self._used = response.conn_info
-            self._tally.connections += 1
+        # Nothing was established for a request on a connection that was there.
+        self._tally.connections += bool(response.conn_info.established_latency)
         body = response.content
         return Reply(response.status_code, len(body), hashlib.sha256(body).hexdigest())
 
