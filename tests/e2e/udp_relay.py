@@ -1,8 +1,10 @@
 """A UDP relay between one client and a server, which moves its far side on command.
 
 To the server that is what a NAT does that gives a client another port (rebinding), or a network
-change that gives it another address. What is on its way to the old port is lost, as with a NAT.
-The client notices nothing. Loopback only: any 127.0.0.x may be the far side's address.
+change that gives it another address. The client notices nothing. As with a NAT, the next datagram
+of the client is the first from the new port, and what is on its way to the old one is lost; a
+server whose client never sends again could not find it. Loopback only: any 127.0.0.x may be the
+far side's address.
 """
 
 import asyncio
@@ -25,9 +27,8 @@ class UdpRelay:
         self._near = _bound("127.0.0.1")
         self._far = self._open_far("127.0.0.1")
         self._loop.add_reader(self._near, self._from_client)
+        self._next = ""
         self.moves = 0
-        self.sources: set[tuple[str, int]] = {self._far.getsockname()}
-        """The addresses and ports that the server has seen."""
 
     @property
     def port(self) -> int:
@@ -35,15 +36,19 @@ class UdpRelay:
         return int(self._near.getsockname()[1])
 
     def move(self, address: str = "127.0.0.1") -> None:
-        """Go on from another port of `address`."""
-        fresh = self._open_far(address)
+        """Go on from another port of `address`, from the client's next datagram on."""
+        self._next = address
+
+    def _rebind(self) -> None:
+        fresh = self._open_far(self._next)
+        self._next = ""
         self._close(self._far)
         self._far = fresh
         self.moves += 1
-        self.sources.add(fresh.getsockname())
 
     def close(self) -> None:
-        """Stop relaying."""
+        """Stop relaying, once what the client has sent is passed on."""
+        self._from_client()
         self._close(self._near)
         self._close(self._far)
 
@@ -61,6 +66,8 @@ class UdpRelay:
         for _ in range(BATCH):
             try:
                 data, self._client = self._near.recvfrom(DATAGRAM)
+                if self._next:
+                    self._rebind()
                 self._far.send(data)
             except OSError:
                 # Nothing more to read, or nobody there or no room: datagrams get lost.
