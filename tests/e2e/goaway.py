@@ -3,7 +3,7 @@
 aioquic lets their content go unread. Knows no other frame.
 """
 
-from aioquic.buffer import Buffer, BufferReadError
+from aioquic._buffer import Buffer, BufferReadError
 
 CONTROL_STREAM = 0x0
 GOAWAY = 0x7

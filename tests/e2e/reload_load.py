@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.e2e.processes import POLL_S, START_S, Program
 from tests.e2e.reload_clients import Load, command
@@ -73,11 +72,11 @@ def reload(spooky: SpookyProcess) -> float:
 
 
 @contextmanager
-def _clients(spooky: SpookyProcess, load: Load, folder: Path) -> Iterator[list[Program]]:
+def _clients(spooky: SpookyProcess, load: Load) -> Iterator[list[Program]]:
     programs: list[Program] = []
     try:
         for stack in STACKS:
-            output = folder / f"clients-{stack}.log"
+            output = spooky.folder / f"clients-{stack}.log"
             programs.append(Program(stack, command(stack, spooky.target, load), output))
         for program in programs:
             program.wait_until(lambda p=program: "ready" in p.log(), START_S, "ready")  # type: ignore[misc]
@@ -105,10 +104,10 @@ def _complaints(spooky: SpookyProcess) -> Counter[str]:
     return found
 
 
-def run(spooky: SpookyProcess, reloads: int, interval_s: float, load: Load, folder: Path) -> Report:
+def run(spooky: SpookyProcess, reloads: int, interval_s: float, load: Load) -> Report:
     """Reload that often, one beginning each `interval_s`, under `load` of each stack."""
     report = Report()
-    with _clients(spooky, load, folder) as programs:
+    with _clients(spooky, load) as programs:
         due = time.monotonic()
         for _ in range(reloads):
             due = max(due + interval_s, time.monotonic())

@@ -45,7 +45,10 @@ class Tally:
     def from_json(cls, document: dict[str, Any]) -> Self:
         """Read what `as_json` made."""
         counters = ("failures", "lost_handshakes", "cuts", "stream_failures")
-        return cls(**{k: Counter(v) if k in counters else v for k, v in document.items()})
+        values: dict[str, Any] = dict(document)
+        for name in counters:
+            values[name] = Counter(values[name])
+        return cls(**values)
 
     def as_json(self) -> dict[str, Any]:
         """Make plain values of it."""

@@ -3,10 +3,11 @@
 Run with -s to see the counts; a failure shows them as well.
 """
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
+from tests.e2e import steering as modes
 from tests.e2e.backends import Backend
 from tests.e2e.conftest import Spooky
 from tests.e2e.reload_clients import Load
@@ -21,14 +22,13 @@ STREAMS = 20
 """Long streams at once, over all stacks."""
 
 
-def _run(spooky: Spooky, asgi: Backend, nghttpd: Backend, reloads: int, folder: Path) -> Report:
-    backends = {b.name: upstream(b.address, path=f"/{b.name}") for b in (asgi, nghttpd)}
-    running = spooky(
-        {"worker_processes": WORKERS, "upstream": backends, "drain_timeout": "30s"},
-    )
+def _run(start: Spooky, backends: Sequence[Backend], reloads: int, steering: str) -> Report:
+    settings = {"worker_processes": WORKERS, "drain_timeout": "30s", **modes.steered(steering)}
+    routes = {b.name: upstream(b.address, path=f"/{b.name}") for b in backends}
+    running = start({**settings, "upstream": routes})
     running.wait_until_serving(WORKERS)
-    report = run(running, reloads, INTERVAL_S, Load(streams=7), folder)
-    print(f"\n{report}")
+    report = run(running, reloads, INTERVAL_S, Load(streams=7))
+    print(f"\n{steering} steering\n{report}")
     return report
 
 
@@ -40,5 +40,12 @@ def _check(report: Report, reloads: int) -> None:
     assert sum(n for seen, n in report.outlived().items() if seen >= 3) >= STREAMS, report
 
 
-def test_twenty_reloads(spooky: Spooky, asgi: Backend, nghttpd: Backend, tmp_path: Path) -> None:
-    _check(_run(spooky, asgi, nghttpd, 20, tmp_path), 20)
+@modes.both
+def test_twenty_reloads(spooky: Spooky, asgi: Backend, nghttpd: Backend, steering: str) -> None:
+    _check(_run(spooky, (asgi, nghttpd), 20, steering), 20)
+
+
+@pytest.mark.long
+@modes.both
+def test_hundred_reloads(spooky: Spooky, asgi: Backend, nghttpd: Backend, steering: str) -> None:
+    _check(_run(spooky, (asgi, nghttpd), 100, steering), 100)
