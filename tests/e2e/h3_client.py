@@ -32,6 +32,9 @@ WAIT_S = 15.0
 SEND_BUFFER = 512 * 1024
 SOCKET_BUFFER = 4 << 20
 PACE_TICK_S = 0.05
+RESET_TOKEN_LENGTH = 16
+STATELESS_RESET = "stateless reset"
+"""The reason with which a client notes that the server knows it no more."""
 
 
 @dataclass(slots=True)
@@ -123,6 +126,11 @@ class H3Client(QuicConnectionProtocol):
 
     def datagram_received(self, data: bytes | str, addr: Any) -> None:
         """Take a datagram. An acknowledgement is no event, but makes room to send."""
+        # aioquic knows no stateless reset (RFC 9000 section 10.3.1).
+        if data[-RESET_TOKEN_LENGTH:] == self._quic._peer_cid.stateless_reset_token:
+            self.quic_event_received(events.ConnectionTerminated(0, None, STATELESS_RESET))
+            self.vanish()
+            return
         super().datagram_received(data, addr)
         self._changed.set()
 

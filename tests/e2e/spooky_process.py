@@ -45,6 +45,8 @@ class SpookyProcess:
     settings: dict[str, Any]
     folder: Path
     target: Target
+    expected_status: int = 0
+    """What the master ends with; negative: the signal that kills it."""
 
     @property
     def port(self) -> int:
@@ -198,4 +200,4 @@ def running_spooky(
     finally:
         spooky.program.kill()
     spooky.check_log()
-    assert status == 0, f"exit status {status}: {spooky.log()[-3000:]}"
+    assert status == spooky.expected_status, f"exit status {status}: {spooky.log()[-3000:]}"
