@@ -44,6 +44,8 @@ class SpookyProcess:
     program: Program
     settings: dict[str, Any]
     folder: Path
+    file: Path
+    """The configuration."""
     target: Target
     expected_status: int = 0
     """What the master ends with; negative: the signal that kills it."""
@@ -165,7 +167,7 @@ def _start(
     file.write_text(yaml.safe_dump(complete))
     command = [*prefix, sys.executable, "-m", "spooky", "-c", str(file)]
     program = Program("spooky", command, folder / f"spooky-{attempt}.log")
-    return SpookyProcess(program, complete, folder, Target(port, identity.cert))
+    return SpookyProcess(program, complete, folder, file, Target(port, identity.cert))
 
 
 def _start_ready(
