@@ -28,6 +28,7 @@ class UdpRelay:
         self._far = self._open_far("127.0.0.1")
         self._loop.add_reader(self._near, self._from_client)
         self._next = ""
+        self._passing = -1
         self.moves = 0
 
     @property
@@ -38,6 +39,21 @@ class UdpRelay:
     def move(self, address: str = "127.0.0.1") -> None:
         """Go on from another port of `address`, from the client's next datagram on."""
         self._next = address
+
+    def hold_after(self, datagrams: int) -> None:
+        """Pass on so many more of the client's datagrams, then keep what comes until `release`."""
+        self._passing = datagrams
+
+    @property
+    def holds(self) -> bool:
+        """Say whether datagrams of the client are being kept."""
+        return self._passing == 0
+
+    def release(self) -> None:
+        """Pass on what was kept, and all that comes."""
+        self._passing = -1
+        self._loop.add_reader(self._near, self._from_client)
+        self._from_client()
 
     def _rebind(self) -> None:
         fresh = self._open_far(self._next)
@@ -64,11 +80,15 @@ class UdpRelay:
 
     def _from_client(self) -> None:
         for _ in range(BATCH):
+            if self.holds:
+                self._loop.remove_reader(self._near)
+                return
             try:
                 data, self._client = self._near.recvfrom(DATAGRAM)
                 if self._next:
                     self._rebind()
                 self._far.send(data)
+                self._passing -= self._passing > 0
             except OSError:
                 # Nothing more to read, or nobody there or no room: datagrams get lost.
                 return
