@@ -22,19 +22,25 @@ from spooky.config.dump import dump
 from spooky.config.load import load
 from spooky.config.model import Config
 from spooky.errors import ConfigError, ExitCode, StartupError
-from spooky.master import pidfile
+from spooky.master import pidfile, signals
 from spooky.master.blueprint import Program, Resolved
+from spooky.shm.instance import Admission, Cell, Instance
+from spooky.shm.segment import attach_to
 
 DEFAULT_CONFIG: Final = Path("/etc/spooky/config.yaml")
 STOP_WAIT_S: Final = 15.0
+PATIENCE_S: Final = 10.0
+"""After which somebody who waits is told that it goes on."""
 POLL_S: Final = 0.05
 
-COMMANDS: Final[dict[str, tuple[signal.Signals, ...]]] = {
+COMMANDS: Final[dict[str, tuple[int, ...]]] = {
     "reload": (signal.SIGHUP,),
     "quit": (signal.SIGQUIT,),
     # Two different ones: the kernel does not queue the same signal twice.
     "stop": (signal.SIGTERM, signal.SIGINT),
     "reopen": (signal.SIGUSR1,),
+    "drain": (signals.DRAIN_INSTANCE,),
+    "resume": (signals.RESUME_INSTANCE,),
 }
 
 EPILOG: Final = """\
@@ -45,6 +51,7 @@ signals to the master:
   HUP               reload the configuration
   QUIT, TERM, INT   finish open requests and stop; the second one stops at once
   USR1              reopen the logs
+  RTMIN+1, RTMIN+2  take no new connections; take them again
 
 exit codes:
   0  done
@@ -169,15 +176,25 @@ def signal_master(command: str, config: Path | None, named: Path | None) -> Exit
         found = _config_of(config or DEFAULT_CONFIG, command)
         named, wait_s = named or found.pid, found.drain_timeout + STOP_WAIT_S
     pid = pidfile.running_master(named)
+    instance = attach_to(pid).instance
+    before = instance.get(Cell.RELOADS_BEGUN)
     for number in COMMANDS[command]:
         _send(pid, number)
     match command:
+        case "reload":
+            _report_reload(pid, instance, before)
+        case "drain":
+            _wait_for_admission(pid, instance, Admission.DRAINED)
+            print("new connections are refused; -s resume takes them again")
+        case "resume":
+            _wait_for_admission(pid, instance, Admission.OPEN)
+            print("new connections are taken again")
         case "quit":
             _wait_until_gone(pid, wait_s)
         case "stop":
             _wait_until_gone(pid, STOP_WAIT_S)
         case _:
-            print(f"{command}: told process {pid}; its log says what came of it")
+            print(f"{command}: told process {pid}")
     return ExitCode.OK
 
 
@@ -191,7 +208,7 @@ def _config_of(path: Path, command: str) -> Config:
         raise StartupError(f"{path} does not say where the pidfile is ({error}): {hint}") from error
 
 
-def _send(pid: int, number: signal.Signals) -> None:
+def _send(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
     except PermissionError:
@@ -201,6 +218,33 @@ def _send(pid: int, number: signal.Signals) -> None:
     except ProcessLookupError:
         # Gone between the look and the signal; a wait for its end finds that out.
         return
+
+
+def _report_reload(pid: int, instance: Instance, before: int) -> None:
+    """Wait for the end of a reload that began after `before` others, and say how it went."""
+    told_at = time.monotonic() + PATIENCE_S
+    while (outcome := instance.outcome()).ended <= before:
+        _expect_master(pid)
+        if told_at and time.monotonic() > told_at:
+            told_at = 0.0
+            _complain(f"process {pid} is still at it; its log says what it waits for")
+        time.sleep(POLL_S)
+    if not outcome.succeeded:
+        raise StartupError(f"the old configuration stays: {outcome.text}")
+    print(f"reloaded: {outcome.text}")
+
+
+def _wait_for_admission(pid: int, instance: Instance, wanted: Admission) -> None:
+    while instance.admission is not wanted:
+        _expect_master(pid)
+        if instance.admission is Admission.STOPPING:
+            raise StartupError(f"process {pid} is stopping")
+        time.sleep(POLL_S)
+
+
+def _expect_master(pid: int) -> None:
+    if not pidfile.is_master(pid):
+        raise StartupError(f"process {pid} ended meanwhile; its log says why")
 
 
 def _wait_until_gone(pid: int, limit_s: float | None) -> None:
