@@ -36,7 +36,7 @@ REQUEST_S = 10.0
 
 
 def _start(spooky: Spooky, asgi: Backend, steering: str, **more: object) -> SpookyProcess:
-    settings = {"worker_processes": WORKERS, "drain_timeout": "10s", **modes.steered(steering)}
+    settings = {"worker_processes": WORKERS, "drain_timeout": "10s", "steering": steering}
     running = spooky({**settings, "upstream": {"one": upstream(asgi.address)}, **more})
     running.wait_until_serving(WORKERS)
     return running
@@ -165,7 +165,6 @@ def test_worker_killed(spooky: Spooky, asgi: Backend, steering: str) -> None:
 
 
 @modes.both
-@pytest.mark.skipif(not modes.IS_KNOWN, reason="nobody looks after hanging workers")
 def test_worker_hangs(spooky: Spooky, asgi: Backend, steering: str) -> None:
     """Its clients wait until it is killed, and are told then."""
     timeout = {"worker_timeout": f"{WORKER_TIMEOUT_S:g}s"}

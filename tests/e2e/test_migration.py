@@ -35,7 +35,7 @@ WORKERS = 4
 
 
 def _start(spooky: Spooky, asgi: Backend, steering: str) -> SpookyProcess:
-    settings = {"worker_processes": WORKERS, "drain_timeout": "30s", **modes.steered(steering)}
+    settings = {"worker_processes": WORKERS, "drain_timeout": "30s", "steering": steering}
     running = spooky({**settings, "upstream": {"one": upstream(asgi.address)}})
     running.wait_until_serving(WORKERS)
     return running

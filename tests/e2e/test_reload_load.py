@@ -23,7 +23,7 @@ STREAMS = 20
 
 
 def _run(start: Spooky, backends: Sequence[Backend], reloads: int, steering: str) -> Report:
-    settings = {"worker_processes": WORKERS, "drain_timeout": "30s", **modes.steered(steering)}
+    settings = {"worker_processes": WORKERS, "drain_timeout": "30s", "steering": steering}
     routes = {b.name: upstream(b.address, path=f"/{b.name}") for b in backends}
     running = start({**settings, "upstream": routes})
     running.wait_until_serving(WORKERS)

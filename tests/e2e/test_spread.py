@@ -43,7 +43,7 @@ async def _slots(port: int) -> Counter[int]:
 @modes.both
 def test_thousand_connections(spooky: Spooky, asgi: Backend, steering: str) -> None:
     one = {"one": upstream(asgi.address)}
-    settings = {"worker_processes": WORKERS, "upstream": one, **modes.steered(steering)}
+    settings = {"worker_processes": WORKERS, "upstream": one, "steering": steering}
     running = spooky(settings)
     running.wait_until_serving(WORKERS)
     counts = asyncio.run(_slots(running.port))

@@ -60,7 +60,7 @@ def as_nobody() -> Iterator[Spooky]:
 
 
 def _start(start: Spooky, steering: str, *backends: Backend) -> SpookyProcess:
-    settings = {"worker_processes": WORKERS, "drain_timeout": "30s", **modes.steered(steering)}
+    settings = {"worker_processes": WORKERS, "drain_timeout": "30s", "steering": steering}
     routes = {b.name: upstream(b.address, path=f"/{b.name}") for b in backends}
     running = start({**settings, "upstream": routes})
     running.wait_until_serving(WORKERS)
