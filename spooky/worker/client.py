@@ -4,6 +4,7 @@ Whatever goes wrong in here ends this connection and no other: it is one of the 
 broad `except`, for an engine that meets octets which its author did not think of.
 """
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -34,6 +35,9 @@ log = logging.getLogger("spooky.client")
 
 SECOND_GOAWAY_S = 0.2
 """Between announcing the end and refusing requests; a round trip of most clients."""
+FIRST_REQUEST_S = 2.0
+"""The same for a client that has not asked yet, from the end of its handshake on: what it came
+for is on its way, and many clients do not repeat a first request that is refused."""
 
 
 class ClientHome(Protocol):
@@ -56,11 +60,14 @@ class Client:
     """A client connection and its exchanges."""
 
     __slots__ = (
+        "_announced",
+        "_asked",
         "_draining",
         "_ended",
         "_engine",
         "_exchanges",
         "_home",
+        "_refusal",
         "_refusing",
         "_removed",
         "_services",
@@ -85,7 +92,10 @@ class Client:
         self._exchanges: dict[int, Exchange] = {}
         self._ended: set[int] = set()
         """Exchanges that ended since the last events of the engine."""
+        self._announced = False
+        self._asked = False
         self._draining = False
+        self._refusal: asyncio.TimerHandle | None = None
         self._refusing = False
         self._removed = False
         self.udp = udp
@@ -174,6 +184,8 @@ class Client:
         for event in events:
             match event:
                 case RequestHead():
+                    if not self._asked:
+                        self._note_first_request()
                     exchange = Exchange(self, self._engine, self._services, event.stream)
                     exchanges[event.stream] = exchange
                     exchange.start(event)
@@ -194,9 +206,8 @@ class Client:
             case Ready():
                 self.server_name = event.server_name
                 if self._draining:
-                    self._engine.goaway()
-                if self._refusing:
-                    self._engine.goaway()
+                    self._announce()
+                    self._refuse_in(0.0 if self._refusing else FIRST_REQUEST_S)
             case Closed():
                 log.debug("client %s: closed: %s", self.path.peer[0], event.reason or "in order")
                 self._lost(event.reason or "closed by the client")
@@ -230,13 +241,33 @@ class Client:
     def drain(self) -> None:
         """Say GOAWAY, let open requests finish, then close."""
         self._draining = True
-        self._engine.goaway()
+        self._announce()
         self._home.touch(self)
-        self._services.loop.call_later(SECOND_GOAWAY_S, self._refuse_requests)
+        self._refuse_in(SECOND_GOAWAY_S if self._asked else FIRST_REQUEST_S)
+
+    def _announce(self) -> None:
+        """Send the first GOAWAY, once: a second call of the verb refuses requests.
+
+        HTTP/3 may be open before the handshake is complete.
+        """
+        if not self._announced and self._engine.is_ready():
+            self._announced = True
+            self._engine.goaway()
+
+    def _note_first_request(self) -> None:
+        self._asked = True
+        if self._draining and not self._refusing:
+            self._refuse_in(SECOND_GOAWAY_S)
+
+    def _refuse_in(self, seconds: float) -> None:
+        if self._refusal is not None:
+            self._refusal.cancel()
+        self._refusal = self._services.loop.call_later(seconds, self._refuse_requests)
 
     def _refuse_requests(self) -> None:
         if not self._removed:
             self._refusing = True
+            self._announce()
             self._engine.goaway()
             self._home.touch(self)
 
