@@ -196,6 +196,9 @@ class Limits:
     """The same for all requests of one client connection together."""
     response_buffer: int = 256 * 1024
     """Octets of one response body that may wait for the client to acknowledge them."""
+    retry: str = "off"
+    """`always`: every client first proves its address by a Retry packet, which costs a round trip
+    (RFC 9000 section 8.1.2). `off`: none does."""
     client_idle_timeout: float = 30.0
     """QUIC's max_idle_timeout (RFC 9000 section 10.1)."""
     max_datagram_size: int = 1200

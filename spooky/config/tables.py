@@ -263,6 +263,7 @@ LIMITS = Section(
         "stream_window": Field(_WINDOW),
         "connection_window": Field(_WINDOW),
         "response_buffer": Field(_WINDOW),
+        "retry": Field(choice(["off", "always"])),
         "client_idle_timeout": Field(duration(0.1, DAY)),
         "max_datagram_size": Field(size(1200, 1452)),
         "retry_body_bytes": Field(size(0, 16 * MIB)),

@@ -67,7 +67,7 @@ class Estate:
         self._workers = workers
         self.sockets = Sockets(workers)
         self.table = ProcessTable(workers)
-        self._keys = SharedKeys(reset=secrets.token_bytes(32))
+        self._keys = SharedKeys(reset=secrets.token_bytes(32), token=secrets.token_bytes(32))
 
     def worker_birth(
         self, child: Child, blueprint: Blueprint, ready_fd: int, shed: Callable[[Child], None]

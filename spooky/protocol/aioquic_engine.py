@@ -21,6 +21,7 @@ from spooky.protocol.messages import (
     Writable,
 )
 from spooky.protocol.quic import ServerConnection, ServerSettings
+from spooky.protocol.retry import Retried
 
 IDLE_TIMEOUT_REASON = "Idle timeout"
 
@@ -35,8 +36,13 @@ class AioquicEngine:
         settings: ServerSettings,
         configuration: QuicConfiguration,
         original_destination_cid: bytes,
+        retried: Retried | None = None,
     ) -> None:
-        self._quic = ServerConnection(settings, configuration, original_destination_cid)
+        """Serve a client whose first packet had `original_destination_cid`.
+
+        `retried` is what it proved by the token of a Retry, if it was asked for one.
+        """
+        self._quic = ServerConnection(settings, configuration, original_destination_cid, retried)
         self._h3 = H3Session(self._quic, settings.header_bytes)
         self._send_buffer = settings.send_buffer
         self._full: set[int] = set()

@@ -26,6 +26,7 @@ from aioquic.quic.stream import QuicStream
 
 from spooky.protocol.cid import CID_LENGTH, mint, reset_token
 from spooky.protocol.messages import Path
+from spooky.protocol.retry import Retried
 
 SMALLEST_STREAM_FRAME = 24
 """Room below which a STREAM frame is not begun: its header, and some octets to be worth it."""
@@ -125,11 +126,14 @@ class ServerConnection(QuicConnection):
         settings: ServerSettings,
         configuration: QuicConfiguration,
         original_destination_cid: bytes,
+        retried: Retried | None = None,
     ) -> None:
         super().__init__(
             configuration=configuration,
             original_destination_connection_id=original_destination_cid,
+            retry_source_connection_id=retried.source_cid if retried else None,
         )
+        self._proven_path = retried.path if retried else None
         self._settings = settings
         self._logger = _SILENCE
         self._loss._pacer = _Pacer(max_datagram_size=configuration.max_datagram_size)
@@ -165,6 +169,10 @@ class ServerConnection(QuicConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
+        # Only the address that the token was for (RFC 9000 section 8.1): as long as no packet was
+        # understood, the connection may begin anew from another one.
+        path = self._network_paths[0]
+        path.is_validated |= path.addr == self._proven_path
         context = self.tls
         handle_hello = context._server_handle_hello
 
