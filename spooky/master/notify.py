@@ -2,8 +2,8 @@
 
 Owns the messages and the watchdog's pace; never decides when to send one. Never raises and never
 blocks: a service manager that does not listen is no reason to fail. The rule that is not obvious:
-its variables are taken out of the environment once, so that no child speaks for the master; who
-replaces the program by another in the same process gives them on by `environment`.
+its variables are taken out of the environment once, so that no child speaks for the master; to a
+successor they are given by `environment`.
 """
 
 import contextlib
@@ -28,13 +28,12 @@ class Notifier:
         self._watchdog_us = _watchdog(variables) if self._given else 0
 
     def environment(self) -> dict[str, str]:
-        """Give the variables that a program which takes over this process needs to go on."""
+        """Give the variables by which a successor finds the service manager and its watchdog."""
         if not self._given:
             return {}
-        found = {"NOTIFY_SOCKET": self._given}
-        if self._watchdog_us:
-            found |= {"WATCHDOG_USEC": str(self._watchdog_us), "WATCHDOG_PID": str(os.getpid())}
-        return found
+        # Without WATCHDOG_PID, which nobody knows yet: then it is for whoever gets it.
+        watchdog = {"WATCHDOG_USEC": str(self._watchdog_us)} if self._watchdog_us else {}
+        return {"NOTIFY_SOCKET": self._given, **watchdog}
 
     def watchdog_interval(self) -> float | None:
         """Return the seconds after which to `ping` again; None when nobody watches.
@@ -51,6 +50,10 @@ class Notifier:
     def ready(self, text: str) -> None:
         """Say that the service is up, or that a reload has ended."""
         self._send("READY=1", f"MAINPID={os.getpid()}", f"STATUS={text}")
+
+    def successor(self, pid: int) -> None:
+        """Say that another process is the main one from now on."""
+        self._send(f"MAINPID={pid}")
 
     def reloading(self) -> None:
         """Say that a reload has begun; `ready` must follow, whatever came of it."""

@@ -11,23 +11,17 @@ about in half a day; so each token has a key of its own, derived from the 16 oct
 import hmac
 from dataclasses import dataclass
 
-from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import encode_quic_retry
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from spooky.protocol import varint
 from spooky.protocol.cid import is_ours
-from spooky.protocol.datagram import VERSION_2, Datagram
+from spooky.protocol.datagram import Datagram
 from spooky.protocol.messages import Path
 
 TOKEN_LIFETIME_S = 10.0
 """Clients come back at once (RFC 9000 section 8.1.3); this is for lost datagrams."""
 SEED_OCTETS = 16
-
-INVALID_TOKEN = 0x0B
-"""RFC 9000 section 20.1."""
-CONNECTION_CLOSE = 0x1C
 
 _KIND = b"retry"
 """Tells these tokens from others under the same key (RFC 9000 section 8.1.1)."""
@@ -114,29 +108,10 @@ def make_retry(initial: Datagram, source_cid: bytes, token: bytes) -> bytes:
 def was_retried(initial: Datagram) -> bool:
     """Say whether the client answers a Retry of ours; it would not take another one.
 
+    If its token proves nothing, it is to be told (`stateless.refusal` with INVALID_TOKEN), or it
+    would wait for its own timeout (RFC 9000 section 8.1.3).
+
     A client that brings a token of somebody else's, or of an earlier connection, has chosen its
     destination itself: to that one a Retry may be sent (RFC 9000 section 8.1.3).
     """
     return bool(initial.token) and is_ours(initial.dcid)
-
-
-def refuse_token(initial: Datagram) -> bytes:
-    """Make the packet that closes the connection of a client whose Retry token is not good.
-
-    Otherwise the client would wait for its own timeout (RFC 9000 section 8.1.3).
-    """
-    payload = b"%c%c\x00\x00" % (CONNECTION_CLOSE, INVALID_TOKEN)
-    crypto = CryptoPair()
-    crypto.setup_initial(initial.dcid, is_client=False, version=initial.version)
-    number = b"\x00\x00"
-    first = 0b1101_0000 if initial.version == VERSION_2 else 0b1100_0000
-    ids = b"%c%b%c%b" % (len(initial.scid), initial.scid, len(initial.dcid), initial.dcid)
-    length = varint.encode(len(number) + len(payload) + crypto.aead_tag_size)
-    head = b"%c%b%b\x00%b%b" % (
-        first | len(number) - 1,
-        initial.version.to_bytes(4, "big"),
-        ids,
-        length,
-        number,
-    )
-    return crypto.encrypt_packet(head, payload, 0)

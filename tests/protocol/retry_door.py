@@ -12,7 +12,8 @@ from spooky.protocol.cid import mint
 from spooky.protocol.datagram import Kind, classify
 from spooky.protocol.messages import DownstreamEvent, Path
 from spooky.protocol.quic import ServerSettings
-from spooky.protocol.retry import Retried, RetryTokens, make_retry, refuse_token, was_retried
+from spooky.protocol.retry import Retried, RetryTokens, make_retry, was_retried
+from spooky.protocol.stateless import INVALID_TOKEN, refusal
 
 KEY = bytes(range(32, 64))
 ISSUER = 9
@@ -50,7 +51,7 @@ class RetryDoor:
             self.engine = AioquicEngine(self.settings, configuration, original, self.accepted)
             return
         if was_retried(initial):
-            answer = refuse_token(initial)
+            answer = refusal(initial, initial.dcid, INVALID_TOKEN)
         else:
             source_cid = mint(ISSUER, self.settings.random(11))
             rand = self.settings.random(16)

@@ -17,7 +17,6 @@ from spooky.protocol.datagram import VERSION_1, VERSION_2, Datagram, Kind, class
 from spooky.protocol.messages import Path, RequestHead
 from spooky.protocol.quic import ServerConnection
 from spooky.protocol.retry import (
-    INVALID_TOKEN,
     SEED_OCTETS,
     TOKEN_LIFETIME_S,
     Retried,
@@ -25,6 +24,7 @@ from spooky.protocol.retry import (
     make_retry,
     was_retried,
 )
+from spooky.protocol.stateless import INVALID_TOKEN
 from tests.protocol.quic_pair import (
     PATH,
     SERVER,
