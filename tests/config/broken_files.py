@@ -110,11 +110,12 @@ KEYS = (
         "text for a section",
         with_top("limits: none\n"),
         "limits: expected a mapping with the keys request_header_bytes, request_header_count, "
-        "request_body_bytes, response_header_bytes, streams_per_connection, stream_window, "
-        "connection_window, response_buffer, client_idle_timeout, max_datagram_size, "
-        "retry_body_bytes, udp_receive_buffer, udp_send_buffer, backend_stream_window, "
-        "backend_connections, backend_streams, backend_queue, backend_idle_timeout, "
-        "backend_ping_interval, backend_ping_timeout, backend_rows, got none (line 7)",
+        "request_header_timeout, request_body_bytes, response_header_bytes, "
+        "streams_per_connection, stream_window, connection_window, response_buffer, "
+        "client_idle_timeout, max_datagram_size, retry_body_bytes, udp_receive_buffer, "
+        "udp_send_buffer, backend_stream_window, backend_connections, backend_streams, "
+        "backend_queue, backend_idle_timeout, backend_ping_interval, backend_ping_timeout, "
+        "backend_rows, got none (line 7)",
     ),
 )
 
