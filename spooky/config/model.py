@@ -184,6 +184,9 @@ class Limits:
     """Names and values of a request's fields plus 32 each (RFC 9114 4.2.2); beyond it: 431."""
     request_header_count: int = 128
     """Field lines of a request; beyond it: 431."""
+    request_header_timeout: float = 10.0
+    """From a request stream's first octet to the end of its header section; beyond it: 408.
+    0: no limit."""
     request_body_bytes: int = 0
     """Content of a request; beyond it: 413. 0: no limit, for bodies are streamed."""
     response_header_bytes: int = 64 * 1024

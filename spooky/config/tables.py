@@ -257,6 +257,7 @@ LIMITS = Section(
     {
         "request_header_bytes": Field(size(KIB, MIB)),
         "request_header_count": Field(integer(1, 10_000)),
+        "request_header_timeout": Field(duration(0, DAY)),
         "request_body_bytes": Field(size(0, 1024 * GIB)),
         "response_header_bytes": Field(size(KIB, MIB)),
         "streams_per_connection": Field(integer(1, 65_535)),

@@ -316,12 +316,30 @@ class ServerConnection(QuicConnection):
         """Take what is to be sent now; nothing before a datagram was understood."""
         return super().datagrams_to_send(now) if self._network_paths else []
 
+    def probe_timeout(self) -> float:
+        """Return the seconds after which something lost is noticed (RFC 9002 section 6.2.1)."""
+        return self._loss.get_probe_timeout()
+
     # --- the end ----------------------------------------------------------------------------
 
     def handle_timer(self, now: float) -> None:
         """Act on a deadline that has passed; nothing happens once the connection is over."""
         if self._close_at is not None:
             super().handle_timer(now)
+
+    def release(self) -> None:
+        """Let go of everything, once the connection is over; nothing may be called after it.
+
+        Three kinds of cycle keep the memory of a connection otherwise: aioquic's parts hold bound
+        methods of it, our hook holds the TLS context that it hooks, and a packet that is not
+        acknowledged holds its packet number space.
+        """
+        for space in self._loss.spaces:
+            space.sent_packets.clear()
+        context = vars(self).get("tls")
+        if context is not None:
+            vars(context).clear()
+        vars(self).clear()
 
     def closing(self) -> tuple[int, str, bool] | None:
         """Return (code, reason, by peer) once the connection is closing, else None.
