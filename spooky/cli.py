@@ -49,6 +49,7 @@ _DONE: Final = {"reload": "reloaded", "upgrade": "upgraded"}
 EPILOG: Final = """\
 commands:
   spooky demo       show HTTP/3 requests on their way to HTTP/2 backends, on this machine
+  spooky status     show the processes and backends of a running master; --json for programs
 
 signals to the master:
   HUP               reload the configuration
@@ -103,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from spooky.demo.run import main as demo  # noqa: PLC0415 - it needs clients and servers
 
         return demo(arguments[1:])
+    if arguments[:1] == ["status"]:
+        return show_status(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.pidfile and not options.command:
@@ -208,13 +211,35 @@ def signal_master(command: str, config: Path | None, named: Path | None) -> Exit
     return ExitCode.OK
 
 
+def show_status(arguments: Sequence[str]) -> ExitCode:
+    """Print how the running master and all that belongs to it are."""
+    from spooky.status import show, snapshot  # noqa: PLC0415 - workers have no use for these
+
+    parser = argparse.ArgumentParser(
+        prog="spooky status", description="Show the processes and backends of a running master."
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-c", "--config", type=Path, metavar="FILE", default=DEFAULT_CONFIG)
+    where.add_argument("-p", dest="pidfile", type=Path, metavar="PIDFILE")
+    parser.add_argument("--json", action="store_true", help="with all there is, for programs")
+    options = parser.parse_args(arguments)
+    try:
+        pid = pidfile.running_master(options.pidfile or _config_of(options.config, "status").pid)
+        found = snapshot.take(pid, attach_to(pid))
+    except StartupError as error:
+        _complain(str(error))
+        return ExitCode.FAILURE
+    print(show.as_json(found) if options.json else show.as_table(found))
+    return ExitCode.OK
+
+
 def _config_of(path: Path, command: str) -> Config:
     if command == "reload":
         return resolve(path).config
     try:
         return load(path).config
     except ConfigError as error:
-        hint = "give the master's pidfile by -p to signal it without this configuration"
+        hint = "give the master's pidfile by -p to find it without this configuration"
         raise StartupError(f"{path} does not say where the pidfile is ({error}): {hint}") from error
 
 

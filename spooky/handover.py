@@ -86,6 +86,8 @@ class WorkerSpec:
     steering: Steering
     mailboxes: Mailboxes
     keys: SharedKeys
+    backend_rows: Mapping[str, int]
+    """Of `shm.backends` and `shm.traffic`, by `Backend.identity`."""
     ready_fd: int
     memory: SharedMemory
 
@@ -98,6 +100,8 @@ class KeeperSpec:
     """Of `shm.processes`, which it writes."""
     generation: int
     config: Config
+    backend_rows: Mapping[str, int]
+    """Of `shm.backends`, by `Backend.identity`."""
     admin: socket.socket | None
     ready_fd: int
     memory: SharedMemory

@@ -81,6 +81,11 @@ class Backend:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"https://{host}:{self.port}" if self.tls else f"{host}:{self.port}"
 
+    @property
+    def identity(self) -> str:
+        """What tells it from others, whichever upstreams it is in: scheme, host and port."""
+        return self.address if self.tls else f"http://{self.address}"
+
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTls:
@@ -228,8 +233,8 @@ class Limits:
     backend_ping_timeout: float = 5.0
     """How long the answer to that PING may take."""
     backend_rows: int = 256
-    """Different backends that shared memory has room for, as long as the master lives: those of
-    former configurations count too. Fixed when the master starts."""
+    """Different backends (by scheme and address) that shared memory has room for, with those of
+    older configurations whose workers still drain. Fixed when the master starts."""
 
 
 @dataclass(frozen=True, slots=True)

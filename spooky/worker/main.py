@@ -31,6 +31,7 @@ from spooky.worker.intake import Intake, Port, Reader
 from spooky.worker.observe import Observer
 from spooky.worker.services import Services
 from spooky.worker.steering import Steerer
+from spooky.worker.traffic import BackendTraffic
 from spooky.worker.udp import UdpSocket
 from spooky.worker.upstreams import make_upstreams
 
@@ -62,8 +63,11 @@ class Worker:
         self._done = asyncio.Event()
         config = spec.config
         self._access = logs.AccessLog(config.log.access) if config.log.access else None
-        self._observer = Observer(self._access, config.log.format)
         self._upstreams = make_upstreams(config, spec.client_contexts, loop, random.random)
+        self._traffic = BackendTraffic(
+            spec.memory.traffic, spec.slot, spec.backend_rows, self._upstreams.pools()
+        )
+        self._observer = Observer(self._access, config.log.format, self._traffic.record)
         self._services = Services(
             loop=loop,
             limits=config.limits,
@@ -120,6 +124,7 @@ class Worker:
         for column, count in self._totals():
             row.add(column, count - self._published.get(column, 0))
             self._published[column] = count
+        self._traffic.publish_gauges()
         self._loop.call_later(HEARTBEAT_S, self._beat)
 
     def _totals(self) -> list[tuple[Column, int]]:
