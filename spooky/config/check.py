@@ -29,6 +29,17 @@ def check(config: Config) -> Iterator[Finding]:
         yield from _check_client_identity(upstream)
         yield from _check_health(upstream)
     yield from _check_limits(config.limits)
+    yield from _check_rows(config)
+
+
+def _check_rows(config: Config) -> Iterator[Finding]:
+    """Backends are told apart by address and scheme, whichever upstreams they are in."""
+    every = (backend for upstream in config.upstream for backend in upstream.backends)
+    different = len({(one.host, one.port, one.tls) for one in every})
+    rows = config.limits.backend_rows
+    if different > rows:
+        text = f"has {different} different backends, more than limits.backend_rows, which is {rows}"
+        yield Finding("upstream", text, ("limits.backend_rows",))
 
 
 def _check_limits(limits: Limits) -> Iterator[Finding]:

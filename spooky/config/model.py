@@ -221,6 +221,9 @@ class Limits:
     """Silence after which a backend connection in use is probed by PING; 0: never."""
     backend_ping_timeout: float = 5.0
     """How long the answer to that PING may take."""
+    backend_rows: int = 256
+    """Different backends that shared memory has room for, as long as the master lives: those of
+    former configurations count too. Fixed when the master starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +248,15 @@ class Config:
     """What is logged, how, and where to."""
     limits: Limits = field(default_factory=Limits)
     """Sizes, counts and timeouts that bound what one peer can take."""
+    steering: str = "auto"
+    """How datagrams reach the worker that owns their connection. `kernel`: by a classic BPF program
+    on the sockets; it is an error where none can be attached. `userspace`: handed over between
+    workers. `auto`: by the kernel where that can be done."""
+    worker_timeout: float = 10.0
+    """A worker or keeper whose event loop has stood still for so long is killed and replaced; 0:
+    never."""
+    watch: bool = False
+    """Whether to reload by itself when the file, or a certificate or key that it names, changes."""
     drain_timeout: float = 30.0
     """How long open exchanges may go on after a stop or a reload; 0: not at all."""
     pid: Path = Path("/run/spooky.pid")

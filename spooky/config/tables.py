@@ -275,6 +275,7 @@ LIMITS = Section(
         "backend_idle_timeout": Field(duration(0.1, DAY)),
         "backend_ping_interval": Field(_WAIT_OR_NONE),
         "backend_ping_timeout": Field(_WAIT),
+        "backend_rows": Field(integer(16, 4096)),
     },
 )
 
@@ -316,6 +317,9 @@ CONFIG = Section(
         "admin": Field(ADMIN),
         "log": Field(LOG),
         "limits": Field(LIMITS),
+        "steering": Field(choice(["auto", "kernel", "userspace"])),
+        "worker_timeout": Field(duration(2, DAY, zero=True)),
+        "watch": Field(boolean()),
         "drain_timeout": Field(_WAIT_OR_NONE),
         "pid": Field(path()),
     },

@@ -68,7 +68,8 @@ KEYS = (
         "a list at the top",
         "- listen\n",
         "expected a mapping with the keys version, worker_processes, listen, upstream, user, "
-        "group, admin, log, limits, drain_timeout, pid, got a list",
+        "group, admin, log, limits, steering, worker_timeout, watch, drain_timeout, pid, "
+        "got a list",
     ),
     structural(
         "nothing but a version",
@@ -113,7 +114,7 @@ KEYS = (
         "connection_window, response_buffer, client_idle_timeout, max_datagram_size, "
         "retry_body_bytes, udp_receive_buffer, udp_send_buffer, backend_stream_window, "
         "backend_connections, backend_streams, backend_queue, backend_idle_timeout, "
-        "backend_ping_interval, backend_ping_timeout, got none (line 7)",
+        "backend_ping_interval, backend_ping_timeout, backend_rows, got none (line 7)",
     ),
 )
 
@@ -230,6 +231,26 @@ REST = (
         with_top("limits:\n  request_header_bytes: 256KiB\n"),
         "limits.request_header_bytes: expected at most half of stream_window, which is 262144 "
         "octets, got 262144 (line 8)",
+    ),
+    structural(
+        "how processes work together",
+        with_top("steering: ebpf\nwatch: 1\nlimits: {backend_rows: 15}\n"),
+        "steering: expected auto, kernel or userspace, got ebpf (line 7)",
+        "watch: expected true or false, got 1 (line 8)",
+        "limits.backend_rows: expected 16..4096, got 15 (line 9)",
+    ),
+    semantic(
+        "impatient with workers",
+        with_top("worker_timeout: 1999ms\n"),
+        "worker_timeout: expected 0 or 2s..24h, got 1999ms (line 7)",
+    ),
+    semantic(
+        "more backends than there are rows",
+        LISTEN
+        + UPSTREAM
+        + "".join(f"      - {{address: '10.0.1.{n}:80'}}\n" for n in range(16))
+        + "limits: {backend_rows: 16}\n",
+        "upstream: has 17 different backends, more than limits.backend_rows, which is 16 (line 2)",
     ),
     structural(
         "nothing after the colon",

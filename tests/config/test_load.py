@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from spooky.config.dump import dump
 from spooky.config.load import load, load_text
 from spooky.config.model import (
     Admin,
@@ -140,6 +141,29 @@ def test_words_reach_their_keys_as_they_were_written() -> None:
 def test_a_section_with_nothing_in_it_is_all_defaults() -> None:
     config = config_of(with_top("limits:\n  # backend_queue: 5\nlog: {}\n"))
     assert (config.limits, config.log) == (Limits(), Log())
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("", ("auto", 10.0, False)),
+        ("steering: kernel\nworker_timeout: 2s\nwatch: true\n", ("kernel", 2.0, True)),
+        ("steering: userspace\nworker_timeout: 0\nwatch: off\n", ("userspace", 0.0, False)),
+    ],
+)
+def test_how_processes_work_together(written: str, expected: tuple[str, float, bool]) -> None:
+    config = config_of(with_top(written))
+    assert (config.steering, config.worker_timeout, config.watch) == expected
+    assert load_text(dump(config)).config == config
+
+
+def test_a_backend_of_several_upstreams_takes_one_row() -> None:
+    backends = ", ".join(f'{{address: "b:{port}"}}' for port in range(1, 17))
+    groups = "".join(
+        f"  {name}: {{route: {{host: {name}}}, backends: [{backends}]}}\n" for name in "abc"
+    )
+    config = config_of(f"{LISTEN}upstream:\n{groups}limits: {{backend_rows: 16}}\n")
+    assert config.limits.backend_rows == 16
 
 
 def test_several_listeners_with_an_alias() -> None:
