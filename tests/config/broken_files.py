@@ -109,7 +109,7 @@ KEYS = (
     semantic(
         "a mapping as key",
         with_top("? {a: b}\n: c\n"),
-        "expected a name as key, got a mapping",
+        "expected a name as key, got a mapping (line 7)",
     ),
     structural(
         "text for a section",
