@@ -21,8 +21,8 @@ from spooky.config.check import inspect_files
 from spooky.config.dump import dump
 from spooky.config.load import load
 from spooky.config.model import Config
-from spooky.errors import ConfigError, ExitCode, StartupError
-from spooky.master import pidfile, signals
+from spooky.errors import ConfigError, ExitCode, SpookyError, StartupError
+from spooky.master import pidfile, signals, takeover
 from spooky.master.blueprint import Program, Resolved
 from spooky.shm.instance import Admission, Cell, Instance
 from spooky.shm.segment import attach_to
@@ -39,9 +39,12 @@ COMMANDS: Final[dict[str, tuple[int, ...]]] = {
     # Two different ones: the kernel does not queue the same signal twice.
     "stop": (signal.SIGTERM, signal.SIGINT),
     "reopen": (signal.SIGUSR1,),
+    "upgrade": (signal.SIGUSR2,),
     "drain": (signals.DRAIN_INSTANCE,),
     "resume": (signals.RESUME_INSTANCE,),
 }
+
+_DONE: Final = {"reload": "reloaded", "upgrade": "upgraded"}
 
 EPILOG: Final = """\
 commands:
@@ -51,6 +54,7 @@ signals to the master:
   HUP               reload the configuration
   QUIT, TERM, INT   finish open requests and stop; the second one stops at once
   USR1              reopen the logs
+  USR2              start the program anew from what is installed now, and hand over to it
   RTMIN+1, RTMIN+2  take no new connections; take them again
 
 exit codes:
@@ -162,7 +166,13 @@ def run(path: Path) -> ExitCode:
     from spooky.worker.main import run as worker  # noqa: PLC0415
 
     program = Program(f"-c {path}", lambda: resolve(path), worker, keeper)
-    return Arbiter(program, program.read()).run()
+    heritage = takeover.receive()
+    try:
+        return Arbiter(program, program.read(), heritage).run()
+    except SpookyError as error:
+        if heritage is not None:
+            heritage.say(str(error))
+        raise
 
 
 def signal_master(command: str, config: Path | None, named: Path | None) -> ExitCode:
@@ -181,8 +191,8 @@ def signal_master(command: str, config: Path | None, named: Path | None) -> Exit
     for number in COMMANDS[command]:
         _send(pid, number)
     match command:
-        case "reload":
-            _report_reload(pid, instance, before)
+        case "reload" | "upgrade":
+            _report_change(command, pid, instance, before)
         case "drain":
             _wait_for_admission(pid, instance, Admission.DRAINED)
             print("new connections are refused; -s resume takes them again")
@@ -220,18 +230,19 @@ def _send(pid: int, number: int) -> None:
         return
 
 
-def _report_reload(pid: int, instance: Instance, before: int) -> None:
-    """Wait for the end of a reload that began after `before` others, and say how it went."""
+def _report_change(command: str, pid: int, instance: Instance, before: int) -> None:
+    """Wait for the end of a change that began after `before` others, and say how it went."""
     told_at = time.monotonic() + PATIENCE_S
     while (outcome := instance.outcome()).ended <= before:
-        _expect_master(pid)
+        if not pidfile.is_master(pid) and instance.outcome().ended <= before:
+            raise StartupError(f"process {pid} ended meanwhile; its log says why")
         if told_at and time.monotonic() > told_at:
             told_at = 0.0
             _complain(f"process {pid} is still at it; its log says what it waits for")
         time.sleep(POLL_S)
     if not outcome.succeeded:
         raise StartupError(f"the old configuration stays: {outcome.text}")
-    print(f"reloaded: {outcome.text}")
+    print(f"{_DONE[command]}: {outcome.text}")
 
 
 def _wait_for_admission(pid: int, instance: Instance, wanted: Admission) -> None:

@@ -18,10 +18,8 @@ from typing import Final, assert_never
 import setproctitle
 
 from spooky import log as logs
-from spooky.config.model import Config
-from spooky.errors import ConfigError, ExitCode, SpookyError, StartupError
+from spooky.errors import ExitCode, StartupError
 from spooky.master import signals
-from spooky.master.bind import Address
 from spooky.master.blueprint import Blueprint, Estate, Program, Resolved
 from spooky.master.notify import Notifier
 from spooky.master.nursery import Nursery
@@ -44,12 +42,14 @@ from spooky.master.plan import (
     plan,
     record,
 )
+from spooky.master.rollout import Rollout, check_workers, crew_of, now_ms, tell
 from spooky.master.signals import Command, SignalInbox
-from spooky.master.slots import LOOK_S, Fleet, Generation, SlotState, Stop
-from spooky.master.sockets import Crew
+from spooky.master.slots import LOOK_S, Fleet, SlotState, Stop
 from spooky.master.spawn import Birth, Child, find_credentials, warn_about_rights
+from spooky.master.succession import Succession, fleet_beside
+from spooky.master.takeover import Heritage, Successor
 from spooky.shm.instance import Admission, Cell, Serving
-from spooky.shm.processes import SLOT_LIMIT, Column
+from spooky.shm.processes import Column
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +60,19 @@ SIGNALS: Final = {Drain: signals.DRAIN, Terminate: signals.LEAVE, Kill: signal.S
 class Arbiter:
     """The master process."""
 
-    def __init__(self, program: Program, resolved: Resolved) -> None:
-        """Take over the process. StartupError for what no master can run with."""
+    def __init__(
+        self, program: Program, resolved: Resolved, heritage: Heritage | None = None
+    ) -> None:
+        """Take over the process, and what a master before this one has left to it.
+
+        StartupError for what no master can run with.
+        """
         config = resolved.config
+        check_workers(config)
         self._program = program
-        self._fleet = Fleet()
-        self._estate = Estate(program, config.steering)
+        self._fleet = Fleet() if heritage is None else fleet_beside(heritage.state)
+        left = heritage.state if heritage else None
+        self._estate = Estate(program, config.steering, left)
         self._sockets = self._estate.sockets
         self._instance = self._estate.memory.instance
         self._processes = self._estate.memory.processes
@@ -75,11 +82,20 @@ class Arbiter:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._inbox.fileno(), selectors.EVENT_READ, None)
         self._nursery = Nursery(self._selector)
-        self._blueprints: dict[int, Blueprint] = {}
         self._failure = ""
         self._looked_at = 0.0
         self._first = Blueprint(resolved, find_credentials(config))
-        _check_workers(config)
+        self._rollout = Rollout(program.read, self._fleet, self._estate, self._notifier, config)
+        self._succession = Succession(
+            heritage,
+            self._fleet,
+            self._estate,
+            self._rollout,
+            self._notifier,
+            self._pidfile,
+            self._selector,
+            program.arguments,
+        )
 
     def run(self) -> ExitCode:
         """Serve until told to stop. StartupError when the first start does not succeed."""
@@ -90,10 +106,13 @@ class Arbiter:
             logs.configure(config.log, "master")
         except OSError as error:
             raise StartupError(f"cannot open the log {error.filename}: {error.strerror}") from error
-        self._pidfile.check()
-        self._sockets.make_room(config.worker_processes, config.worker_processes, config.limits)
+        self._pidfile.check(self._succession.predecessor)
+        if self._succession.heritage is None:
+            workers = config.worker_processes
+            self._sockets.make_room(workers, workers, config.limits)
         self._sockets.bind(config.listen, config.admin, config.limits)
-        self._pidfile.write()
+        if self._succession.heritage is None:
+            self._pidfile.write()
         try:
             return self._serve()
         finally:
@@ -101,13 +120,13 @@ class Arbiter:
 
     def _serve(self) -> ExitCode:
         warn_about_rights(self._first.config)
-        self._tell(self._first.resolved)
-        self._instance.set(Cell.MASTER_PID, os.getpid())
-        self._instance.set(Cell.STARTED_MS, _now_ms())
-        generation = self._open_generation(self._first)
-        # Nothing is there to fall back on: what starts first may serve as soon as it is ready.
-        serving = Serving(generation.number, 0, generation.workers)
-        self._instance.promote(serving, _now_ms())
+        tell(self._first.resolved)
+        generation = self._rollout.open(self._first)
+        if self._succession.heritage is None:
+            self._instance.set(Cell.MASTER_PID, os.getpid())
+            self._instance.set(Cell.STARTED_MS, now_ms())
+            # Nothing is there to fall back on: what starts first serves as soon as it is ready.
+            self._instance.promote(Serving(generation.number, 0, generation.workers), now_ms())
         gc.collect()
         while True:
             now = time.monotonic()
@@ -121,10 +140,6 @@ class Arbiter:
             if not actions:
                 self._wait(now)
 
-    def _tell(self, resolved: Resolved) -> None:
-        for notice in resolved.notices:
-            log.warning("configuration: %s", notice)
-
     def _apply(self, action: Action) -> None:
         match action:
             case Spawn(slot, generation):
@@ -132,15 +147,16 @@ class Arbiter:
             case Drain() | Terminate() | Kill():
                 self._signal(action.slot, SIGNALS[type(action)])
             case Place(generation):
-                self._place(self._fleet.generations[generation])
+                self._rollout.place(self._fleet.generations[generation])
             case Promote(generation):
-                self._promote(self._fleet.generations[generation])
+                self._rollout.promote(self._fleet.generations[generation])
+                self._succession.take_over()
             case Abandon(_, reason):
-                self._end_reload(reason)
+                self._rollout.give_up(reason)
             case Retire(generation):
-                self._retire(generation)
+                self._rollout.retire(generation)
             case Load():
-                self._load()
+                self._rollout.load()
             case Fail(reason):
                 log.critical("giving up the start: %s", reason)
                 self._failure = reason
@@ -166,8 +182,14 @@ class Arbiter:
         deadline = next_deadline(self._fleet)
         timeout = LOOK_S if deadline is None else max(0.0, min(LOOK_S, deadline - now))
         for key, _ in self._selector.select(timeout):
-            if isinstance(key.data, Child):
-                self._listen(key.data)
+            match key.data:
+                case Child():
+                    self._listen(key.data)
+                case Successor():
+                    self._succession.hear_successor(key.data)
+                case Heritage():
+                    self._succession.hear_predecessor(key.data)
+        self._succession.check_time(time.monotonic())
         for number in self._inbox.take():
             self._command(number)
         for child, how in self._nursery.reap():
@@ -181,6 +203,8 @@ class Arbiter:
                 self._stop(number)
             case Command.REOPEN:
                 self._reopen()
+            case Command.UPGRADE:
+                self._succession.begin()
             case Command.DRAIN:
                 self._admit_clients(Admission.DRAINED)
             case Command.RESUME:
@@ -194,11 +218,13 @@ class Arbiter:
 
     def _stop(self, number: int) -> None:
         self._fleet.request_stop(time.monotonic())
+        self._succession.fail("the server is stopping")
         if self._fleet.stop is Stop.NOW:
             log.info("%s: stopping at once", signals.describe(number))
             return
         log.info("%s: stopping once open requests are done", signals.describe(number))
-        self._instance.set(Cell.ADMISSION, Admission.STOPPING)
+        if not self._fleet.is_superseded:
+            self._instance.set(Cell.ADMISSION, Admission.STOPPING)
         self._notifier.stopping()
 
     def _admit_clients(self, admission: Admission) -> None:
@@ -210,7 +236,7 @@ class Arbiter:
             )
 
     def _reopen(self) -> None:
-        for blueprint in self._blueprints.values():
+        for blueprint in self._rollout.blueprints.values():
             try:
                 blueprint.prepare_logs()
             except OSError as error:
@@ -253,8 +279,8 @@ class Arbiter:
 
     def _spawn(self, slot: int, generation: int) -> None:
         is_keeper = slot == self._fleet.keeper.number
-        blueprint = self._blueprints[generation]
-        crew = self._crew(self._fleet.generations[generation])
+        blueprint = self._rollout.blueprints[generation]
+        crew = crew_of(self._fleet.generations[generation])
         title = "keeper" if is_keeper else f"worker {slot - crew.first} (gen {generation})"
 
         def birth(child: Child) -> Birth:
@@ -276,104 +302,7 @@ class Arbiter:
         self._inbox.close_in_child()
         self._selector.close()
         self._nursery.close_in_child(newborn)
-
-    # --- generations ------------------------------------------------------------------------
-
-    @staticmethod
-    def _crew(generation: Generation) -> Crew:
-        return Crew(generation.slots.start, generation.workers)
-
-    def _open_generation(self, blueprint: Blueprint) -> Generation:
-        config = blueprint.config
-        generation = self._fleet.begin_roll(
-            config.worker_processes, config.drain_timeout, config.worker_timeout
-        )
-        self._blueprints[generation.number] = blueprint
-        if self._fleet.find_room(generation.workers) is None:
-            log.warning("the reload waits until an older generation has drained")
-        return generation
-
-    def _place(self, generation: Generation) -> None:
-        """Make the sockets of a generation's slots."""
-        limits = self._blueprints[generation.number].config.limits
-        try:
-            self._sockets.make_room(generation.slots.stop, generation.workers, limits)
-        except (StartupError, OSError) as error:
-            generation.failure = str(error)
-        if self._fleet.active is None:
-            self._steer()
-
-    def _steer(self) -> None:
-        """Tell the kernel who serves each address, and which slots have a reader."""
-        crews = {one.number: self._crew(one) for one in self._fleet.generations.values()}
-        # An address that was given up goes to those who had it last, to be refused by them.
-        newest_first = sorted(crews, key=lambda one: (one == self._instance.serving()[0], one))
-        serving: dict[Address, Crew] = {}
-        for number in newest_first:
-            for listener in self._blueprints[number].config.listen:
-                serving[listener.address, listener.port] = crews[number]
-        self._sockets.steer(serving, [crew for crew in crews.values() if crew.workers])
-
-    def _load(self) -> None:
-        log.info("reloading the configuration")
-        self._notifier.reloading()
-        self._instance.begin_reload()
-        try:
-            self._open_generation(self._admit(self._program.read()))
-        except ConfigError as error:
-            self._end_reload("\n".join(str(problem) for problem in error.problems))
-        except (SpookyError, OSError) as error:
-            self._end_reload(str(error))
-        except Exception as error:
-            # The old generation serves; no fault in reading the new file may change that.
-            log.exception("a bug")
-            self._end_reload(f"{type(error).__name__}: {error}")
-
-    def _end_reload(self, reason: str) -> None:
-        """Say that a reload failed, and why."""
-        for line in reason.splitlines():
-            log.error("reload refused: %s", line)
-        log.error("reload refused, the old configuration stays")
-        self._instance.end_reload(reason, succeeded=False)
-        self._notifier.ready("serving; the last reload was refused")
-
-    def _admit(self, resolved: Resolved) -> Blueprint:
-        """Make all that the new configuration needs besides processes."""
-        config = resolved.config
-        _check_workers(config)
-        for key in ("pid", "steering"):
-            if (was := getattr(self._first.config, key)) != getattr(config, key):
-                log.warning("%s: still %s; restart to change it", key, was)
-        self._tell(resolved)
-        blueprint = Blueprint(resolved, find_credentials(config))
-        blueprint.prepare_logs()
-        self._sockets.bind(config.listen, config.admin, config.limits)
-        return blueprint
-
-    def _promote(self, generation: Generation) -> None:
-        number, workers = generation.number, generation.workers
-        is_reload = self._instance.serving().generation != number
-        if is_reload:
-            self._instance.promote(Serving(number, generation.slots.start, workers), _now_ms())
-            self._steer()
-        try:
-            logs.configure(self._blueprints[number].config.log, "master")
-        except OSError as error:
-            log.error("the master's log stays where it is: %s", error)
-        log.info("generation %d serves with %d workers", number, workers)
-        if is_reload:
-            text = f"generation {number}, {workers} worker{'s' if workers > 1 else ''}"
-            self._instance.end_reload(text, succeeded=True)
-        self._notifier.ready(f"serving with {workers} workers")
-
-    def _retire(self, generation: int) -> None:
-        del self._blueprints[generation]
-        configs = [blueprint.config for blueprint in self._blueprints.values()]
-        self._sockets.keep_only(
-            (listener for config in configs for listener in config.listen),
-            (config.admin for config in configs),
-        )
-        self._steer()
+        self._succession.close_in_child()
 
     def _finish(self, code: ExitCode) -> ExitCode:
         fleet = self._fleet
@@ -388,16 +317,3 @@ class Arbiter:
         if self._failure:
             raise StartupError(self._failure)
         return code
-
-
-def _check_workers(config: Config) -> None:
-    """Refuse more workers than there are slots for; StartupError."""
-    most = SLOT_LIMIT // 2
-    if config.worker_processes > most:
-        raise StartupError(
-            f"worker_processes: at most {most} are possible, got {config.worker_processes}"
-        )
-
-
-def _now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000

@@ -62,11 +62,29 @@ class Blueprint:
 class Estate:
     """What the master lends to every process of every generation."""
 
-    def __init__(self, program: Program, steering: str) -> None:
+    def __init__(self, program: Program, steering: str, left: dict[str, Any] | None) -> None:
+        """Make it, or take over what a master before this one `left`, as it `describe`d it."""
         self._program = program
         self.sockets = Sockets(steering)
-        self.memory = SharedMemory.create()
-        self._keys = SharedKeys(reset=secrets.token_bytes(32))
+        if left is None:
+            self.memory = SharedMemory.create()
+            self._keys = SharedKeys(reset=secrets.token_bytes(32))
+        else:
+            self.memory = SharedMemory.attach(left["memory"], writable=True)
+            self._keys = SharedKeys(reset=bytes.fromhex(left["reset"]))
+            self.sockets.adopt(left["sockets"])
+
+    def describe(self) -> dict[str, Any]:
+        """Say in plain values what there is. It has the keys, so it is for no other eyes."""
+        return {
+            "memory": self.memory.fd,
+            "reset": self._keys.reset.hex(),
+            "sockets": self.sockets.describe(),
+        }
+
+    def filenos(self) -> list[int]:
+        """List the descriptors that `describe` speaks of."""
+        return [self.memory.fd, *self.sockets.filenos()]
 
     def worker_birth(
         self, child: Child, blueprint: Blueprint, crew: Crew, shed: Callable[[Child], None]

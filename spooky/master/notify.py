@@ -31,6 +31,16 @@ class Notifier:
         """Say that the service is shutting down."""
         self._send("STOPPING=1", "STATUS=stopping")
 
+    def successor(self, pid: int) -> None:
+        """Say that another process is the main one from now on."""
+        self._send(f"MAINPID={pid}")
+
+    def environment(self) -> dict[str, str]:
+        """Give the variables by which a successor finds the service manager."""
+        if not self._address:
+            return {}
+        return {"NOTIFY_SOCKET": self._address.replace("\0", "@", 1)}
+
     def _send(self, *fields: str) -> None:
         if not self._address:
             return

@@ -142,7 +142,7 @@ def next_deadline(fleet: Fleet) -> float | None:
 def _generations(fleet: Fleet, now: float) -> Iterator[Action]:
     if fleet.rolling is not None:
         yield from _roll(fleet, fleet.generations[fleet.rolling], now)
-    elif fleet.reload_wanted:
+    elif fleet.reload_wanted and not fleet.is_handing_over:
         yield Load()
     for generation in fleet.generations.values():
         ended = generation.state in (GenerationState.RETIRING, GenerationState.ABANDONED)
@@ -213,7 +213,7 @@ def _stopping(fleet: Fleet, slot: Slot, now: float) -> SlotAction | None:
     if slot.state is SlotState.BACKOFF:
         return Clear(slot.number)
     workers_left = any(one.state is not SlotState.EMPTY for one in fleet.slots.values())
-    if slot is fleet.keeper and workers_left:
+    if slot is fleet.keeper and workers_left and not fleet.is_superseded:
         return _overdue(slot, now)
     at_once = fleet.stop is Stop.NOW or slot is fleet.keeper
     match slot.state:

@@ -19,6 +19,7 @@ class Command(Enum):
     RELOAD = "reload"
     STOP = "stop"
     REOPEN = "reopen"
+    UPGRADE = "upgrade"
     DRAIN = "drain"
     RESUME = "resume"
     CHILD = "child"
@@ -40,7 +41,7 @@ COMMANDS: Final[dict[int, Command]] = {
     # Left for applications by the C library and by systemd.
     DRAIN_INSTANCE: Command.DRAIN,
     RESUME_INSTANCE: Command.RESUME,
-    signal.SIGUSR2: Command.UNSUPPORTED,
+    signal.SIGUSR2: Command.UPGRADE,
     signal.SIGTTIN: Command.UNSUPPORTED,
     signal.SIGTTOU: Command.UNSUPPORTED,
 }

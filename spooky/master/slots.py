@@ -216,6 +216,10 @@ class Fleet:
     rolling: int | None = None
     last_generation: int = 0
     reload_wanted: bool = False
+    is_handing_over: bool = False
+    """A new master starts up; until it serves, or gives up, nothing is reloaded."""
+    is_superseded: bool = False
+    """Another master serves; this one drains."""
     stop: Stop = Stop.NO
     stop_deadline: float = 0.0
     exit_code: ExitCode = ExitCode.OK

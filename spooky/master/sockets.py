@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from spooky.config.model import Admin, Limits, Listener
 from spooky.errors import StartupError
@@ -212,6 +213,40 @@ class Sockets:
     def admin_of(self, admin: Admin) -> socket.socket | None:
         """Give the keeper its socket; None when the endpoint is switched off."""
         return self._admin[admin.address, admin.port] if admin.port else None
+
+    # --- handing over to another master ------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """Say in plain values what there is; descriptors stand for sockets."""
+        return {
+            "steering": self.steering.value,
+            "places": self._places,
+            "next_number": self._next_number,
+            "groups": [
+                [list(where), group.number, group.port, [one.fileno() for one in group.sockets]]
+                for where, group in self._groups.items()
+            ],
+            "admin": [[list(where), tcp.fileno()] for where, tcp in self._admin.items()],
+            "mailboxes": [[one.reader.fileno(), one.writer.fileno()] for one in self._mailboxes],
+        }
+
+    def filenos(self) -> list[int]:
+        """List the descriptors of all sockets."""
+        return [one.fileno() for one in self._all()]
+
+    def adopt(self, described: dict[str, Any]) -> None:
+        """Take over what another master has described and left to this process."""
+        self.steering = Steering(described["steering"])
+        self._places = described["places"]
+        self._next_number = described["next_number"]
+        for (address, port), number, real_port, fds in described["groups"]:
+            sockets = [socket.socket(fileno=fd) for fd in fds]
+            self._groups[address, port] = Group(number, address, real_port, sockets)
+        for (address, port), fd in described["admin"]:
+            self._admin[address, port] = socket.socket(fileno=fd)
+        for reader, writer in described["mailboxes"]:
+            ends = socket.socket(fileno=reader), socket.socket(fileno=writer)
+            self._mailboxes.append(Mailbox(*ends))
 
     # --- letting go -------------------------------------------------------------------------
 
