@@ -38,6 +38,9 @@ SECOND_GOAWAY_S = 0.2
 FIRST_REQUEST_S = 2.0
 """The same for a client that has not asked yet, from the end of its handshake on: what it came
 for is on its way, and many clients do not repeat a first request that is refused."""
+LINGER_S = 0.5
+"""Between the end of all requests and the close: a client that read GOAWAY just now, on its way to
+the next request, goes to another connection, but fails where this one vanishes beneath it."""
 
 
 class ClientHome(Protocol):
@@ -66,6 +69,7 @@ class Client:
         "_ended",
         "_engine",
         "_exchanges",
+        "_farewell",
         "_home",
         "_refusal",
         "_refusing",
@@ -95,6 +99,7 @@ class Client:
         self._announced = False
         self._asked = False
         self._draining = False
+        self._farewell: asyncio.TimerHandle | None = None
         self._refusal: asyncio.TimerHandle | None = None
         self._refusing = False
         self._removed = False
@@ -272,7 +277,17 @@ class Client:
             self._home.touch(self)
 
     def _close_if_idle(self) -> None:
-        if not self._exchanges and self._engine.is_idle():
+        if self._farewell is None and self._is_idle():
+            self._farewell = self._services.loop.call_later(LINGER_S, self._say_farewell)
+
+    def _is_idle(self) -> bool:
+        return not self._exchanges and self._engine.is_idle()
+
+    def _say_farewell(self) -> None:
+        self._farewell = None
+        if self._removed:
+            return
+        if self._is_idle():
             self._refusing = False
             self.close(H3Code.NO_ERROR, "")
 
