@@ -1,8 +1,8 @@
 """One client stack under way while Spooky reloads: a program, told to stop by SIGTERM.
 
-Three kinds of user at once: those who keep their connection, those who open one for each request,
-and those who read a long response. Prints `ready` when each has got what it first asked for, and
-at the end its tally as one line of JSON.
+Four kinds of user at once: those who keep their connection and ask often or seldom, those who open
+one for each request, and those who read a long response. Prints `ready` when all but the last have
+an answer, and at the end its tally as one line of JSON.
 """
 
 import asyncio
@@ -37,9 +37,12 @@ class Load:
     """How many users of each kind, and how they behave."""
 
     kept: int = 3
+    seldom: int = 2
+    """Keep their connection too, but most of their requests come long after the last."""
     fresh: int = 2
     streams: int = 6
     kept_pause_s: float = 0.04
+    seldom_pause_s: float = 0.31
     fresh_pause_s: float = 0.15
     stream_chunks: int = 25
     stream_pause_ms: int = 200
@@ -73,6 +76,7 @@ class Users:
         async with asyncio.TaskGroup() as group:
             for kind, count in (
                 (self._keep, users.kept),
+                (self._keep_idle, users.seldom),
                 (self._renew, users.fresh),
                 (self._read_on, users.streams),
             ):
@@ -81,7 +85,7 @@ class Users:
 
     def _begun(self) -> None:
         self._started += 1
-        if self._started == self._load.kept + self._load.fresh:
+        if self._started == self._load.kept + self._load.seldom + self._load.fresh:
             print("ready", flush=True)
 
     async def _pause(self, seconds: float) -> None:
@@ -93,8 +97,15 @@ class Users:
 
     async def _keep(self, number: int) -> None:
         """Ask on one connection for as long as it lasts."""
+        await self._on_one(number, self._load.kept_pause_s)
+
+    async def _keep_idle(self, number: int) -> None:
+        """Ask seldom, each at a pace of its own."""
+        await self._on_one(number, self._load.seldom_pause_s * (number + 1))
+
+    async def _on_one(self, number: int, pause_s: float) -> None:
         session = self._open(self._target, self._tally)
-        await self._turns(number, lambda turn: self._short(session, turn), self._load.kept_pause_s)
+        await self._turns(number, lambda turn: self._short(session, turn), pause_s)
         await session.close()
 
     async def _renew(self, number: int) -> None:

@@ -1,6 +1,7 @@
-"""Clients that connected just before a drain, and ask only after it has begun.
+"""Clients that connected before a drain, and ask only after it has begun.
 
-Many clients give a first request up that is refused: it is served where the connection is.
+Many clients give a first request up that is refused: it is served where the connection is. Those
+that have asked before find the GOAWAY and go elsewhere, unless the connection goes just then.
 """
 
 import asyncio
@@ -12,7 +13,9 @@ from tests.e2e.backends import Backend
 from tests.e2e.conftest import Spooky
 from tests.e2e.h3_client import H3Client, connect
 from tests.e2e.processes import wait_until
-from tests.e2e.reload_load import generation
+from tests.e2e.reload_load import generation, reload
+from tests.e2e.reload_sessions import STACKS
+from tests.e2e.reload_tally import Tally
 from tests.e2e.spooky_process import SpookyProcess, upstream
 from tests.e2e.udp_relay import relaying
 
@@ -84,3 +87,38 @@ def test_handshake_that_a_drain_interrupts(running: SpookyProcess) -> None:
 
     asyncio.run(scenario())
     assert running.access_records(1)[0]["status"] == 204
+
+
+@pytest.mark.parametrize("stack", list(STACKS))
+def test_next_request_after_a_while(running: SpookyProcess, stack: str) -> None:
+    """Whenever it comes, it is answered, on another connection than the one that had GOAWAY.
+
+    Many clients read what has come only when they are to ask.
+    """
+    count = 24
+
+    async def one(
+        number: int, tally: Tally, ready: asyncio.Barrier, reloaded: asyncio.Event
+    ) -> None:
+        session = STACKS[stack](running.target, tally)
+        path = "/asgi/status?code=204"
+        assert (await session.get(path, 5.0)).status == 204
+        await ready.wait()
+        await reloaded.wait()
+        await asyncio.sleep(number / 20)  # up to 1.2 s, whatever happens meanwhile
+        assert (await session.get(path, 5.0)).status == 204
+        await session.close()
+
+    async def scenario() -> None:
+        tally, ready, reloaded = Tally(stack), asyncio.Barrier(count + 1), asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            for number in range(count):
+                group.create_task(one(number, tally, ready, reloaded))
+            await ready.wait()
+            await asyncio.to_thread(reload, running)
+            reloaded.set()
+        # The first few may be quicker than the GOAWAY.
+        assert tally.connections > 1.5 * count
+        assert tally.losses() == []
+
+    asyncio.run(scenario())
