@@ -67,6 +67,8 @@ def bind_udp(address: str, port: int, *, is_first: bool) -> socket.socket:
     udp = socket.socket(family(address), socket.SOCK_DGRAM)
     try:
         udp.setblocking(False)
+        if udp.family is socket.AF_INET6:
+            udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         set_options(udp, is_wildcard=address in ("0.0.0.0", "::"))
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(not is_first))
         udp.bind((address, port))
@@ -78,10 +80,9 @@ def bind_udp(address: str, port: int, *, is_first: bool) -> socket.socket:
 
 
 def set_options(udp: socket.socket, *, is_wildcard: bool) -> None:
-    """Set what QUIC needs of a UDP socket; OSError."""
+    """Set what QUIC needs of a UDP socket, before or after it is bound; OSError."""
     # The answer must leave from the address that the client wrote to.
     if udp.family is socket.AF_INET6:
-        udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         udp.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
         udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, int(is_wildcard))
     else:
@@ -104,7 +105,10 @@ def bind_tcp(address: str, port: int) -> socket.socket:
 
 
 def enlarge(udp: socket.socket, force: int, plain: int, wanted: int) -> int:
-    """Ask for a buffer of `wanted` octets; return what the kernel gives."""
+    """Ask for a buffer of at least `wanted` octets; return what the kernel gives."""
+    # A service manager may have given it more than we may ask for.
+    if (given := udp.getsockopt(socket.SOL_SOCKET, plain) // 2) >= wanted:
+        return given
     try:
         udp.setsockopt(socket.SOL_SOCKET, force, wanted)
     except PermissionError:
