@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,6 @@ from spooky.shm.instance import Admission, Cell, Serving
 from spooky.shm.processes import Column, ProcessState
 from spooky.shm.segment import SharedMemory
 
-
 FIRST = 4
 """Where the slots of the serving generation begin."""
 
@@ -24,6 +24,8 @@ FIRST = 4
 def memory_of(*states: ProcessState, admission: Admission = Admission.OPEN) -> SharedMemory:
     """An instance whose serving generation, the third, has workers in these states."""
     memory = SharedMemory.create()
+    # The mapping keeps the memory.
+    os.close(memory.fd)
     memory.instance.promote(Serving(3, FIRST, len(states)), 0)
     memory.instance.set(Cell.ADMISSION, admission)
     for number, state in enumerate(states):
@@ -159,6 +161,7 @@ def test_malformed_requests_are_refused(request_bytes: bytes, status: int) -> No
 
 
 def test_random_changes_to_a_request_never_raise() -> None:
+    memory = memory_of(*READY)
     luck = random.Random(7)
     whole = b"GET /health?a=b HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: y\r\n\r\n"
     answered = 0
@@ -168,7 +171,7 @@ def test_random_changes_to_a_request_never_raise() -> None:
             octets[luck.randrange(len(octets))] = luck.randrange(256)
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=admin.HEAD_BYTES)
         connection.receive_data(bytes(octets))
-        data = admin.respond(connection, memory_of(*READY))
+        data = admin.respond(connection, memory)
         answered += data is not None
         assert not data or data.startswith(b"HTTP/1.1 ")
     assert answered > 1000

@@ -335,9 +335,9 @@ def test_a_group_that_cannot_grow_is_an_error_and_stays(make: Make) -> None:
     sockets.bind([where], OFF, SMALL)
     before = group(sockets, where)
     for one in before:
-        # Without it nobody else may join; as a system that takes the port away would do.
+        # Without the option nobody else may join; so would a system that has run out of sockets.
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
-    with pytest.raises(StartupError, match="cannot bind udp 127.0.0.1:"):
+    with pytest.raises(StartupError, match=r"cannot bind udp 127\.0\.0\.1:"):
         sockets.make_room(4, 2, SMALL)
     assert group(sockets, where) == before
 

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def instance() -> Instance:
-    return SharedMemory.create().instance
+def instance(memory: SharedMemory) -> Instance:
+    return memory.instance
 
 
 def test_an_instance_begins_with_nothing(instance: Instance) -> None:
@@ -117,8 +117,7 @@ while True:
 """
 
 
-def test_a_reader_never_mixes_two_outcomes() -> None:
-    memory = SharedMemory.create()
+def test_a_reader_never_mixes_two_outcomes(memory: SharedMemory) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(memory.fd)],
         pass_fds=[memory.fd],

@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def table() -> ProcessTable:
-    return SharedMemory.create().processes
+def table(memory: SharedMemory) -> ProcessTable:
+    return memory.processes
 
 
 def test_rows_do_not_touch_each_other(table: ProcessTable) -> None:
