@@ -105,14 +105,13 @@ def bind_tcp(address: str, port: int) -> socket.socket:
 
 
 def enlarge(udp: socket.socket, force: int, plain: int, wanted: int) -> int:
-    """Ask for a buffer of at least `wanted` octets; return what the kernel gives."""
-    # A service manager may have given it more than we may ask for.
-    if (given := udp.getsockopt(socket.SOL_SOCKET, plain) // 2) >= wanted:
-        return given
+    """Ask for a buffer of `wanted` octets; return what the kernel gives."""
     try:
         udp.setsockopt(socket.SOL_SOCKET, force, wanted)
     except PermissionError:
-        udp.setsockopt(socket.SOL_SOCKET, plain, wanted)
+        # A service manager may have given it more than we may ask for.
+        if udp.getsockopt(socket.SOL_SOCKET, plain) < 2 * wanted:
+            udp.setsockopt(socket.SOL_SOCKET, plain, wanted)
     # The kernel doubles the number for its own bookkeeping (socket(7)).
     return udp.getsockopt(socket.SOL_SOCKET, plain) // 2
 
