@@ -1,5 +1,6 @@
 """The command: what it prints, what it exits with, what it does to a running master."""
 
+import contextlib
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -115,6 +117,34 @@ def test_version_and_help() -> None:
     told = spooky("--help").stdout
     for word in ("reload", "reopen", "USR1", "exit codes", "demo"):
         assert word in told
+
+
+def test_workers_of_a_dead_master_are_named(tmp_path: Path) -> None:
+    path = write_config(tmp_path)
+    command = [sys.executable, "-m", "spooky", "-c", str(path)]
+    log = tmp_path / "stderr"
+    with log.open("wb") as errors:
+        first = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=errors)
+    family: list[psutil.Process] = []
+    try:
+        wait_for(lambda: "generation 1 serves" in log.read_text(), "start")
+        family = psutil.Process(first.pid).children()
+        (worker,) = [one for one in family if "spooky: worker" in " ".join(one.cmdline())]
+        # It would leave at once, having no client.
+        worker.suspend()
+        first.kill()
+        first.wait(10)
+        done = spooky("-c", path)
+        assert done.returncode == 3
+        assert f"workers of a dead master still finish their requests (pids {worker.pid})" in (
+            done.stderr
+        )
+    finally:
+        first.kill()
+        for one in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        first.wait(10)
 
 
 # --- logs that cannot be -----------------------------------------------------------------------
