@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from spooky.errors import StartupError
+from spooky.master.orphans import describe_orphans, find_orphans
 
 # Numbers that the socket module of some supported Python does not know (asm-generic/socket.h,
 # linux/in.h, linux/in6.h).
@@ -45,7 +46,9 @@ def refusal(what: str, address: str, port: int, error: OSError) -> StartupError:
     where = format_address(address, port)
     match error.errno:
         case errno.EADDRINUSE:
-            reason = "the address is already in use: is another Spooky or other server running?"
+            holders = describe_orphans(find_orphans(port))
+            holders = holders or "is another Spooky or other server running?"
+            reason = f"the address is already in use: {holders}"
         case errno.EACCES | errno.EPERM:
             reason = (
                 f"no right to bind a port below 1024: start as root with `user` set, or give "
