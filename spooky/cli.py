@@ -20,30 +20,42 @@ from spooky.config.certs import load_identities
 from spooky.config.dump import dump
 from spooky.config.load import load, load_and_inspect
 from spooky.config.model import Config
-from spooky.errors import ConfigError, ExitCode, StartupError
-from spooky.master import pidfile
+from spooky.errors import ConfigError, ExitCode, SpookyError, StartupError
+from spooky.master import pidfile, signals, takeover
 from spooky.master.blueprint import Program, Resolved
+from spooky.shm.instance import Admission, Cell, Instance
+from spooky.shm.segment import attach_to
 
 DEFAULT_CONFIG: Final = Path("/etc/spooky/config.yaml")
 STOP_WAIT_S: Final = 15.0
+PATIENCE_S: Final = 10.0
+"""After which somebody who waits is told that it goes on."""
 POLL_S: Final = 0.05
 
-COMMANDS: Final[dict[str, tuple[signal.Signals, ...]]] = {
+COMMANDS: Final[dict[str, tuple[int, ...]]] = {
     "reload": (signal.SIGHUP,),
     "quit": (signal.SIGQUIT,),
     # Two different ones: the kernel does not queue the same signal twice.
     "stop": (signal.SIGTERM, signal.SIGINT),
     "reopen": (signal.SIGUSR1,),
+    "upgrade": (signal.SIGUSR2,),
+    "drain": (signals.DRAIN_INSTANCE,),
+    "resume": (signals.RESUME_INSTANCE,),
 }
+
+_DONE: Final = {"reload": "reloaded", "upgrade": "upgraded"}
 
 EPILOG: Final = """\
 commands:
   spooky demo       show HTTP/3 requests on their way to HTTP/2 backends, on this machine
+  spooky status     show the processes and backends of a running master; --json for programs
 
 signals to the master:
   HUP               reload the configuration
   QUIT, TERM, INT   finish open requests and stop; the second one stops at once
   USR1              reopen the logs
+  USR2              start the program anew from what is installed now, and hand over to it
+  RTMIN+1, RTMIN+2  take no new connections; take them again
 
 exit codes:
   0  done
@@ -91,6 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from spooky.demo.run import main as demo  # noqa: PLC0415 - it needs clients and servers
 
         return demo(arguments[1:])
+    if arguments[:1] == ["status"]:
+        return show_status(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.pidfile and not options.command:
@@ -152,7 +166,13 @@ def run(path: Path) -> ExitCode:
     from spooky.worker.main import run as worker  # noqa: PLC0415
 
     program = Program(f"-c {path}", lambda: resolve(path), worker, keeper)
-    return Arbiter(program, program.read()).run()
+    heritage = takeover.receive()
+    try:
+        return Arbiter(program, program.read(), heritage).run()
+    except SpookyError as error:
+        if heritage is not None:
+            heritage.say(str(error))
+        raise
 
 
 def signal_master(command: str, config: Path | None, named: Path | None) -> ExitCode:
@@ -166,15 +186,47 @@ def signal_master(command: str, config: Path | None, named: Path | None) -> Exit
         found = _config_of(config or DEFAULT_CONFIG, command)
         named, wait_s = named or found.pid, found.drain_timeout + STOP_WAIT_S
     pid = pidfile.running_master(named)
+    instance = attach_to(pid).instance
+    before = instance.get(Cell.RELOADS_BEGUN)
     for number in COMMANDS[command]:
         _send(pid, number)
     match command:
+        case "reload" | "upgrade":
+            _report_change(command, pid, instance, before)
+        case "drain":
+            _wait_for_admission(pid, instance, Admission.DRAINED)
+            print("new connections are refused; -s resume takes them again")
+        case "resume":
+            _wait_for_admission(pid, instance, Admission.OPEN)
+            print("new connections are taken again")
         case "quit":
             _wait_until_gone(pid, wait_s)
         case "stop":
             _wait_until_gone(pid, STOP_WAIT_S)
         case _:
-            print(f"{command}: told process {pid}; its log says what came of it")
+            print(f"{command}: told process {pid}")
+    return ExitCode.OK
+
+
+def show_status(arguments: Sequence[str]) -> ExitCode:
+    """Print how the running master and all that belongs to it are."""
+    from spooky.status import show, snapshot  # noqa: PLC0415 - workers have no use for these
+
+    parser = argparse.ArgumentParser(
+        prog="spooky status", description="Show the processes and backends of a running master."
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-c", "--config", type=Path, metavar="FILE", default=DEFAULT_CONFIG)
+    where.add_argument("-p", dest="pidfile", type=Path, metavar="PIDFILE")
+    parser.add_argument("--json", action="store_true", help="with all there is, for programs")
+    options = parser.parse_args(arguments)
+    try:
+        pid = pidfile.running_master(options.pidfile or _config_of(options.config, "status").pid)
+        found = snapshot.take(pid, attach_to(pid))
+    except StartupError as error:
+        _complain(str(error))
+        return ExitCode.FAILURE
+    print(show.as_json(found) if options.json else show.as_table(found))
     return ExitCode.OK
 
 
@@ -184,11 +236,11 @@ def _config_of(path: Path, command: str) -> Config:
     try:
         return load(path).config
     except ConfigError as error:
-        hint = "give the master's pidfile by -p to signal it without this configuration"
+        hint = "give the master's pidfile by -p to find it without this configuration"
         raise StartupError(f"{path} does not say where the pidfile is ({error}): {hint}") from error
 
 
-def _send(pid: int, number: signal.Signals) -> None:
+def _send(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
     except PermissionError:
@@ -198,6 +250,34 @@ def _send(pid: int, number: signal.Signals) -> None:
     except ProcessLookupError:
         # Gone between the look and the signal; a wait for its end finds that out.
         return
+
+
+def _report_change(command: str, pid: int, instance: Instance, before: int) -> None:
+    """Wait for the end of a change that began after `before` others, and say how it went."""
+    told_at = time.monotonic() + PATIENCE_S
+    while (outcome := instance.outcome()).ended <= before:
+        if not pidfile.is_master(pid) and instance.outcome().ended <= before:
+            raise StartupError(f"process {pid} ended meanwhile; its log says why")
+        if told_at and time.monotonic() > told_at:
+            told_at = 0.0
+            _complain(f"process {pid} is still at it; its log says what it waits for")
+        time.sleep(POLL_S)
+    if not outcome.succeeded:
+        raise StartupError(f"the old configuration stays: {outcome.text}")
+    print(f"{_DONE[command]}: {outcome.text}")
+
+
+def _wait_for_admission(pid: int, instance: Instance, wanted: Admission) -> None:
+    while instance.admission is not wanted:
+        _expect_master(pid)
+        if instance.admission is Admission.STOPPING:
+            raise StartupError(f"process {pid} is stopping")
+        time.sleep(POLL_S)
+
+
+def _expect_master(pid: int) -> None:
+    if not pidfile.is_master(pid):
+        raise StartupError(f"process {pid} ended meanwhile; its log says why")
 
 
 def _wait_until_gone(pid: int, limit_s: float | None) -> None:

@@ -8,12 +8,11 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypeAlias
 
 from spooky.config.model import Config, Listener
-
-SLOT_LIMIT = 256
-"""Slots are told apart by one octet of a connection ID."""
+from spooky.shm.segment import SharedMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +21,35 @@ class SharedKeys:
 
     reset: bytes
     """Derives stateless reset tokens from connection IDs (RFC 9000 section 10.3.2)."""
+    token: bytes
+    """Seals the tokens of Retry packets (RFC 9000 section 8.1.2)."""
+
+
+class Steering(Enum):
+    """How datagrams reach the worker that they are for."""
+
+    KERNEL = "kernel"
+    """A program in the kernel knows slots: each worker has a socket that is its slot's alone."""
+    USERSPACE = "userspace"
+    """The kernel spreads clients over sockets, which the serving generation reads; what is for
+    another worker is handed over."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoundListener:
-    """A listener of the configuration and the UDP socket of it that this worker reads."""
+    """An address that clients connect to and this worker's sockets of it.
 
-    listener: Listener
-    socket: socket.socket
+    `number` names the address in all generations, whose configurations may list it in different
+    places. `listener` is None where only connections of older generations are left. `reads` are
+    the sockets to read, with their places in the group, `sender` is the one to send from.
+    """
+
+    number: int
+    listener: Listener | None
+    sender: socket.socket
+    reads: tuple[tuple[int, socket.socket], ...]
+    is_shared: bool = False
+    """Fewer sockets than workers: who reads hands new connections to all of them in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,34 +68,43 @@ class Mailboxes:
 class WorkerSpec:
     """All that a worker gets from its master.
 
-    `identities` is what `config.certs.load_identities` returned for each listener, in their
-    order; it holds private keys and is never logged. `client_contexts` has the TLS context for
-    each upstream with `https://` backends, by its name. `ready_fd` takes one line: `ready`, or the
-    reason of a boot failure. `process_row` is the row of `shm.ProcessTable` that it writes.
+    `identities` is what `config.certs.load_identities` returned for each listener of the
+    configuration, in their order; it holds private keys and is never logged. `client_contexts`
+    has the TLS context for each upstream with `https://` backends, by its name. `ready_fd` takes
+    one line: `ready`, or the reason of a boot failure. The row of `shm.processes` that it writes
+    is its slot's.
     """
 
     slot: int
+    index: int
+    """Its place among the workers of its generation."""
     generation: int
     config: Config
     listeners: tuple[BoundListener, ...]
     identities: tuple[Any, ...]
     client_contexts: Mapping[str, ssl.SSLContext]
+    steering: Steering
     mailboxes: Mailboxes
     keys: SharedKeys
+    backend_rows: Mapping[str, int]
+    """Of `shm.backends` and `shm.traffic`, by `Backend.identity`."""
     ready_fd: int
-    table: Any
-    process_row: int
+    memory: SharedMemory
 
 
 @dataclass(frozen=True, slots=True)
 class KeeperSpec:
     """All that the keeper gets from its master; `admin` is bound, or None when switched off."""
 
+    row: int
+    """Of `shm.processes`, which it writes."""
     generation: int
     config: Config
+    backend_rows: Mapping[str, int]
+    """Of `shm.backends`, by `Backend.identity`."""
     admin: socket.socket | None
     ready_fd: int
-    table: Any
+    memory: SharedMemory
 
 
 WorkerMain: TypeAlias = Callable[[WorkerSpec], int]

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import h11
 
 from spooky import __version__
-from spooky.shm import ProcessTable
+from spooky.shm.instance import Admission
+from spooky.shm.processes import Column, ProcessState
+from spooky.shm.segment import SharedMemory
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +36,16 @@ class Answer:
     allow: str = ""
 
 
-def answer(table: ProcessTable, method: str, target: str) -> Answer:
+_CLOSED = {Admission.DRAINED: "drained", Admission.STOPPING: "stopping"}
+
+
+def answer(memory: SharedMemory, method: str, target: str) -> Answer:
     """Decide what a request gets, from the shared memory."""
     match target.partition("?")[0]:
         case "/health":
             made = Answer(200, {"status": "ok", "version": __version__})
         case "/ready":
-            made = _readiness(table)
+            made = _readiness(memory)
         case _:
             return Answer(404, {"error": "there is /health and /ready"})
     if method not in ("GET", "HEAD"):
@@ -48,14 +53,18 @@ def answer(table: ProcessTable, method: str, target: str) -> Answer:
     return made
 
 
-def _readiness(table: ProcessTable) -> Answer:
-    ready, stopping = table.ready_workers(), table.is_stopping()
-    is_ready = ready == table.workers and not stopping
-    status = "stopping" if stopping else "ready" if is_ready else "not ready"
+def _readiness(memory: SharedMemory) -> Answer:
+    serving, admission = memory.instance.serving(), memory.instance.admission
+    ready = sum(
+        row.state is ProcessState.READY and row.get(Column.GENERATION) == serving.generation
+        for row in map(memory.processes.row, range(serving.first, serving.first + serving.workers))
+    )
+    is_ready = ready == serving.workers and admission is Admission.OPEN
+    status = _CLOSED.get(admission) or ("ready" if is_ready else "not ready")
     fields: dict[str, str | int] = {
         "status": status,
-        "generation": table.active_generation(),
-        "workers": table.workers,
+        "generation": serving.generation,
+        "workers": serving.workers,
         "workers_ready": ready,
     }
     return Answer(200 if is_ready else 503, fields)
@@ -79,7 +88,7 @@ def encode(connection: h11.Connection, made: Answer, method: str = "GET") -> byt
     return data + (connection.send(h11.EndOfMessage()) or b"")
 
 
-def respond(connection: h11.Connection, table: ProcessTable) -> bytes | None:
+def respond(connection: h11.Connection, memory: SharedMemory) -> bytes | None:
     """Encode the answer to what was received; None: the request's head is not whole yet.
 
     Empty when the client left before it asked for anything.
@@ -91,15 +100,15 @@ def respond(connection: h11.Connection, table: ProcessTable) -> bytes | None:
         return encode(connection, malformed)
     if isinstance(event, h11.Request):
         method = event.method.decode()
-        return encode(connection, answer(table, method, event.target.decode()), method)
+        return encode(connection, answer(memory, method, event.target.decode()), method)
     return None if event is h11.NEED_DATA else b""
 
 
 class AdminEndpoint:
     """The server behind the admin address."""
 
-    def __init__(self, table: ProcessTable) -> None:
-        self._table = table
+    def __init__(self, memory: SharedMemory) -> None:
+        self._memory = memory
         self._open: set[asyncio.StreamWriter] = set()
         self.idle = asyncio.Event()
         """Set while no connection is open."""
@@ -124,7 +133,7 @@ class AdminEndpoint:
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
-        while (data := respond(connection, self._table)) is None:
+        while (data := respond(connection, self._memory)) is None:
             connection.receive_data(await reader.read(READ_BYTES))
         writer.write(data)
         await writer.drain()

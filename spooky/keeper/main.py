@@ -15,7 +15,7 @@ from spooky import log as logs
 from spooky.errors import ExitCode
 from spooky.handover import KeeperSpec
 from spooky.keeper.admin import AdminEndpoint
-from spooky.shm import Column, ProcessState
+from spooky.shm.processes import Column, ProcessState
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ class Keeper:
 
     def __init__(self, spec: KeeperSpec) -> None:
         self._spec = spec
-        self._row = spec.table.row(spec.table.keeper_row)
-        self._endpoint = AdminEndpoint(spec.table)
+        self._row = spec.memory.processes.row(spec.row)
+        self._endpoint = AdminEndpoint(spec.memory)
         self._leave = asyncio.Event()
         self._at_once = False
 
@@ -52,10 +52,10 @@ class Keeper:
         self._announce()
         await self._leave.wait()
         self._row.set(Column.STATE, ProcessState.DRAINING)
-        beat.cancel()
         if server is not None:
             server.close()
             await self._drain()
+        beat.cancel()
         return ExitCode.OK
 
     def _announce(self) -> None:

@@ -17,12 +17,13 @@ from typing import Final, assert_never
 
 import setproctitle
 
+from spooky import __version__
 from spooky import log as logs
-from spooky.errors import ConfigError, ExitCode, SpookyError, StartupError
-from spooky.handover import SLOT_LIMIT
+from spooky.errors import ExitCode, StartupError
 from spooky.master import signals
-from spooky.master.blueprint import Blueprint, Estate, Program, Resolved
+from spooky.master.blueprint import Estate, Program, Resolved
 from spooky.master.notify import Notifier
+from spooky.master.nursery import Nursery
 from spooky.master.pidfile import TITLE, Pidfile
 from spooky.master.plan import (
     Abandon,
@@ -33,6 +34,7 @@ from spooky.master.plan import (
     Fail,
     Kill,
     Load,
+    Place,
     Promote,
     Retire,
     Spawn,
@@ -41,16 +43,14 @@ from spooky.master.plan import (
     plan,
     record,
 )
+from spooky.master.rollout import Rollout, check_workers, crew_of, now_ms, tell
 from spooky.master.signals import Command, SignalInbox
-from spooky.master.slots import Fleet, SlotState, Stop
-from spooky.master.spawn import (
-    Child,
-    describe_exit,
-    find_credentials,
-    spawn,
-    warn_about_rights,
-)
-from spooky.shm import Column, ProcessState, Row
+from spooky.master.slots import LOOK_S, Fleet, SlotState, Stop
+from spooky.master.spawn import Birth, Child, warn_about_rights
+from spooky.master.succession import Succession, fleet_beside
+from spooky.master.takeover import Heritage, Successor
+from spooky.shm.instance import Admission, Cell, Serving
+from spooky.shm.processes import Column
 
 log = logging.getLogger(__name__)
 
@@ -61,25 +61,42 @@ SIGNALS: Final = {Drain: signals.DRAIN, Terminate: signals.LEAVE, Kill: signal.S
 class Arbiter:
     """The master process."""
 
-    def __init__(self, program: Program, resolved: Resolved) -> None:
-        """Take over the process. StartupError for what no master can run with."""
+    def __init__(
+        self, program: Program, resolved: Resolved, heritage: Heritage | None = None
+    ) -> None:
+        """Take over the process, and what a master before this one has left to it.
+
+        StartupError for what no master can run with.
+        """
         config = resolved.config
-        if 2 * config.worker_processes > SLOT_LIMIT:
-            raise StartupError(f"worker_processes: at most {SLOT_LIMIT // 2} are possible")
+        check_workers(config)
         self._program = program
-        self._fleet = Fleet(config.worker_processes)
-        self._estate = Estate(program, config.worker_processes)
-        self._table = self._estate.table
+        self._fleet = Fleet() if heritage is None else fleet_beside(heritage.state)
+        left = heritage.state if heritage else None
+        self._estate = Estate(program, config, left)
         self._sockets = self._estate.sockets
+        self._instance = self._estate.memory.instance
+        self._processes = self._estate.memory.processes
         self._notifier = Notifier()
         self._pidfile = Pidfile(config.pid)
         self._inbox = SignalInbox()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._inbox.fileno(), selectors.EVENT_READ, None)
-        self._blueprints: dict[int, Blueprint] = {}
-        self._children: dict[int, Child] = {}
+        self._nursery = Nursery(self._selector)
         self._failure = ""
-        self._first = Blueprint(resolved, find_credentials(config))
+        self._looked_at = 0.0
+        self._first = self._estate.blueprint(resolved)
+        self._rollout = Rollout(program.read, self._fleet, self._estate, self._notifier, config)
+        self._succession = Succession(
+            heritage,
+            self._fleet,
+            self._estate,
+            self._rollout,
+            self._notifier,
+            self._pidfile,
+            self._selector,
+            program.arguments,
+        )
 
     def run(self) -> ExitCode:
         """Serve until told to stop. StartupError when the first start does not succeed."""
@@ -90,9 +107,13 @@ class Arbiter:
             logs.configure(config.log, "master")
         except OSError as error:
             raise StartupError(f"cannot open the log {error.filename}: {error.strerror}") from error
-        self._pidfile.check()
+        self._pidfile.check(self._succession.predecessor)
+        if self._succession.heritage is None:
+            workers = config.worker_processes
+            self._sockets.make_room(workers, workers, config.limits)
         self._sockets.bind(config.listen, config.admin, config.limits)
-        self._pidfile.write()
+        if self._succession.heritage is None:
+            self._pidfile.write()
         try:
             return self._serve()
         finally:
@@ -100,14 +121,18 @@ class Arbiter:
 
     def _serve(self) -> ExitCode:
         warn_about_rights(self._first.config)
-        self._tell(self._first.resolved)
-        self._open_generation(self._first)
-        # Nothing is there to fall back on: what starts first may serve as soon as it is ready.
-        self._master_row.begin(self._fleet.last_generation)
-        self._master_row.set(Column.PID, os.getpid())
+        tell(self._first.resolved)
+        generation = self._rollout.open(self._first)
+        if self._succession.heritage is None:
+            self._instance.set(Cell.MASTER_PID, os.getpid())
+            self._instance.set(Cell.STARTED_MS, now_ms())
+            self._instance.set_version(__version__)
+            # Nothing is there to fall back on: what starts first serves as soon as it is ready.
+            self._instance.promote(Serving(generation.number, 0, generation.workers), now_ms())
         gc.collect()
         while True:
             now = time.monotonic()
+            self._look(now)
             actions = plan(self._fleet, now)
             for action in actions:
                 record(self._fleet, action, now)
@@ -117,25 +142,23 @@ class Arbiter:
             if not actions:
                 self._wait(now)
 
-    def _tell(self, resolved: Resolved) -> None:
-        for notice in resolved.notices:
-            log.warning("configuration: %s", notice)
-
     def _apply(self, action: Action) -> None:
         match action:
             case Spawn(slot, generation):
                 self._spawn(slot, generation)
             case Drain() | Terminate() | Kill():
                 self._signal(action.slot, SIGNALS[type(action)])
+            case Place(generation):
+                self._rollout.place(self._fleet.generations[generation])
             case Promote(generation):
-                self._promote(generation)
-            case Abandon(generation, reason):
-                log.error("reload given up, the old configuration stays: %s", reason)
-                self._notifier.ready("serving; the last reload was given up")
+                self._rollout.promote(self._fleet.generations[generation])
+                self._succession.take_over()
+            case Abandon(_, reason):
+                self._rollout.give_up(reason)
             case Retire(generation):
-                self._retire(generation)
+                self._rollout.retire(generation)
             case Load():
-                self._load()
+                self._rollout.load()
             case Fail(reason):
                 log.critical("giving up the start: %s", reason)
                 self._failure = reason
@@ -146,18 +169,35 @@ class Arbiter:
 
     # --- observe ----------------------------------------------------------------------------
 
+    def _look(self, now: float) -> None:
+        """Enter in the fleet who has come round its loop."""
+        # After a stop of the whole group, or a debugger, all heartbeats are old at first.
+        slept = now - self._looked_at > 3 * LOOK_S
+        self._looked_at = now
+        for slot in self._fleet.every_slot():
+            if slot.state in (SlotState.READY, SlotState.DRAINING):
+                beat = self._processes.row(slot.number).get(Column.HEARTBEAT_MS)
+                self._fleet.heard(slot.number, beat, now, slept=slept)
+
     def _wait(self, now: float) -> None:
         """Wait for the next thing to happen and enter it in the fleet."""
         deadline = next_deadline(self._fleet)
-        timeout = None if deadline is None else max(0.0, deadline - now)
+        timeout = LOOK_S if deadline is None else max(0.0, min(LOOK_S, deadline - now))
         for key, _ in self._selector.select(timeout):
-            if isinstance(key.data, Child):
-                self._listen(key.data)
+            match key.data:
+                case Child():
+                    self._listen(key.data)
+                case Successor():
+                    self._succession.hear_successor(key.data)
+                case Heritage():
+                    self._succession.hear_predecessor(key.data)
+        self._succession.check_time(time.monotonic())
         for number in self._inbox.take():
             self._command(number)
-        self._reap()
+        for child, how in self._nursery.reap():
+            self._bury(child, how)
 
-    def _command(self, number: signal.Signals) -> None:
+    def _command(self, number: int) -> None:
         match signals.COMMANDS[number]:
             case Command.RELOAD:
                 self._fleet.reload_wanted = True
@@ -165,179 +205,106 @@ class Arbiter:
                 self._stop(number)
             case Command.REOPEN:
                 self._reopen()
+            case Command.UPGRADE:
+                self._succession.begin()
+            case Command.DRAIN:
+                self._admit_clients(Admission.DRAINED)
+            case Command.RESUME:
+                self._admit_clients(Admission.OPEN)
             case Command.UNSUPPORTED:
-                log.warning("%s is not supported in this version: nothing done", number.name)
+                log.warning(
+                    "%s is not supported in this version: nothing done", signals.describe(number)
+                )
             case Command.CHILD:
                 pass
 
-    def _stop(self, number: signal.Signals) -> None:
+    def _stop(self, number: int) -> None:
         self._fleet.request_stop(time.monotonic())
+        self._succession.fail("the server is stopping")
         if self._fleet.stop is Stop.NOW:
-            log.info("%s: stopping at once", number.name)
+            log.info("%s: stopping at once", signals.describe(number))
             return
-        log.info("%s: stopping once open requests are done", number.name)
-        self._master_row.set(Column.STATE, ProcessState.DRAINING)
+        log.info("%s: stopping once open requests are done", signals.describe(number))
+        if not self._fleet.is_superseded:
+            self._instance.set(Cell.ADMISSION, Admission.STOPPING)
         self._notifier.stopping()
 
+    def _admit_clients(self, admission: Admission) -> None:
+        if self._fleet.stop is Stop.NO and self._instance.admission is not admission:
+            self._instance.set(Cell.ADMISSION, admission)
+            log.info(
+                "new connections are %s",
+                "refused" if admission is Admission.DRAINED else "welcome again",
+            )
+
     def _reopen(self) -> None:
-        for blueprint in self._blueprints.values():
+        for blueprint in self._rollout.blueprints.values():
             try:
                 blueprint.prepare_logs()
             except OSError as error:
                 log.error("cannot make the log %s: %s", error.filename, error.strerror)
         logs.reopen()
         log.info("logs reopened")
-        for child in self._children.values():
-            # A child that is not ready may not handle the signal yet, and would die of it.
-            child.reopen_wanted = True
-            self._pass_on_reopen(child)
+        self._nursery.want_reopened(self._may_reopen)
 
-    def _pass_on_reopen(self, child: Child) -> None:
-        state = self._fleet.slots[child.slot].state
-        if child.reopen_wanted and state in (SlotState.READY, SlotState.DRAINING):
-            child.reopen_wanted = False
-            os.kill(child.pid, signals.REOPEN)
+    def _may_reopen(self, child: Child) -> bool:
+        return self._fleet.slot(child.slot).state in (SlotState.READY, SlotState.DRAINING)
 
     def _listen(self, child: Child) -> None:
-        if child.listen():
-            return
-        self._selector.unregister(child.ready_fd)
-        child.stop_listening()
-        if child.line == "ready" and self._fleet.became_ready(child.slot, time.monotonic()):
+        is_ready = self._nursery.listen(child)
+        if is_ready and self._fleet.became_ready(child.slot, time.monotonic()):
             log.debug("%s is ready", child.title)
-            self._pass_on_reopen(child)
-
-    def _reap(self) -> None:
-        while self._children:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            child = self._children.pop(pid, None)
-            # As process 1 of a container the master also inherits strangers.
-            if child is not None:
-                self._bury(child, describe_exit(status))
+            self._nursery.pass_on_reopen(child)
 
     def _bury(self, child: Child, how: str) -> None:
         child.reopen_wanted = False
-        if child.ready_fd >= 0:
-            self._listen(child)
-        if child.ready_fd >= 0:
-            self._selector.unregister(child.ready_fd)
-            child.stop_listening()
-        state = self._fleet.slots[child.slot].state
+        self._listen(child)
+        self._nursery.bury(child)
+        slot = self._fleet.slot(child.slot)
         reason = f"{child.title} {how}"
-        if state is SlotState.STARTING:
+        if slot.state is SlotState.STARTING:
             reason += " before it was ready" + (f": {child.line}" if child.line else "")
-        expected = state in (SlotState.DRAINING, SlotState.LEAVING)
+        expected = slot.state in (SlotState.DRAINING, SlotState.LEAVING)
         log.log(logging.INFO if expected else logging.ERROR, "%s [%d]", reason, child.pid)
-        self._table.row(child.slot).end()
+        self._estate.memory.bury(child.slot)
         now = time.monotonic()
         self._fleet.exited(child.slot, now, random.random(), reason)
-        wait_s = self._fleet.slots[child.slot].wait(now)
-        if wait_s:
+        if wait_s := slot.wait(now):
             log.warning("%s is started again in %.1f s", child.title, wait_s)
 
     # --- act --------------------------------------------------------------------------------
 
-    @property
-    def _master_row(self) -> Row:
-        return self._table.row(self._table.master_row)
-
     def _signal(self, slot: int, number: signal.Signals) -> None:
-        for child in self._children.values():
-            if child.slot == slot:
-                os.kill(child.pid, number)
+        if number == signal.SIGKILL and self._fleet.slot(slot).ready_at is not None:
+            log.error("slot %d: its process does not react and is killed", slot)
+        self._nursery.signal(slot, number)
 
     def _spawn(self, slot: int, generation: int) -> None:
         is_keeper = slot == self._fleet.keeper.number
-        title = f"worker {slot % self._fleet.workers} (gen {generation})"
-        title = "keeper" if is_keeper else title
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        child = Child(0, slot, generation, title, reader)
-        self._table.row(slot).begin(generation)
-        blueprint = self._blueprints[generation]
-        try:
+        blueprint = self._rollout.blueprints[generation]
+        crew = crew_of(self._fleet.generations[generation])
+        title = "keeper" if is_keeper else f"worker {slot - crew.first} (gen {generation})"
+
+        def birth(child: Child) -> Birth:
             if is_keeper:
-                birth = self._estate.keeper_birth(child, blueprint, writer, self._shed)
-            else:
-                birth = self._estate.worker_birth(child, blueprint, writer, self._shed)
-            child.pid = spawn(birth)
+                return self._estate.keeper_birth(child, blueprint, self._shed)
+            return self._estate.worker_birth(child, blueprint, crew, self._shed)
+
+        self._processes.row(slot).begin(generation)
+        try:
+            self._nursery.bear(slot, generation, title, birth)
         except OSError as error:
-            child.stop_listening()
-            self._table.row(slot).end()
+            self._processes.row(slot).end()
             reason = f"cannot start {title}: {error.strerror}"
             log.error("%s", reason)
             self._fleet.exited(slot, time.monotonic(), random.random(), reason)
-            return
-        finally:
-            os.close(writer)
-        self._children[child.pid] = child
-        self._selector.register(reader, selectors.EVENT_READ, child)
-        log.info("started %s [%d]", title, child.pid)
 
     def _shed(self, newborn: Child) -> None:
         """Close in a child what is the master's alone, sockets aside."""
         self._inbox.close_in_child()
         self._selector.close()
-        for child in (newborn, *self._children.values()):
-            child.stop_listening()
-
-    def _open_generation(self, blueprint: Blueprint) -> None:
-        generation = self._fleet.begin_roll(blueprint.config.drain_timeout)
-        self._blueprints[generation.number] = blueprint
-
-    def _load(self) -> None:
-        log.info("reloading the configuration")
-        self._notifier.reloading()
-        try:
-            self._open_generation(self._admit(self._program.read()))
-        except ConfigError as error:
-            for problem in error.problems:
-                log.error("reload refused: %s", problem)
-        except (SpookyError, OSError) as error:
-            log.error("reload refused: %s", error)
-        except Exception:
-            # The old generation serves; no fault in reading the new file may change that.
-            log.exception("reload refused: a bug")
-        else:
-            return
-        log.error("reload refused, the old configuration stays")
-        self._notifier.ready("serving; the last reload was refused")
-
-    def _admit(self, resolved: Resolved) -> Blueprint:
-        """Make all that the new configuration needs besides processes."""
-        config = resolved.config
-        if config.worker_processes != self._fleet.workers:
-            raise StartupError(
-                f"worker_processes is {config.worker_processes} and was {self._fleet.workers}: "
-                "restart to change worker_processes"
-            )
-        if config.pid != self._first.config.pid:
-            log.warning("pid: still %s; restart to change it", self._first.config.pid)
-        self._tell(resolved)
-        blueprint = Blueprint(resolved, find_credentials(config))
-        blueprint.prepare_logs()
-        self._sockets.bind(config.listen, config.admin, config.limits)
-        return blueprint
-
-    def _promote(self, generation: int) -> None:
-        self._master_row.set(Column.GENERATION, generation)
-        self._master_row.set(Column.STATE, ProcessState.READY)
-        try:
-            logs.configure(self._blueprints[generation].config.log, "master")
-        except OSError as error:
-            log.error("the master's log stays where it is: %s", error)
-        log.info("generation %d serves with %d workers", generation, self._fleet.workers)
-        self._notifier.ready(f"serving with {self._fleet.workers} workers")
-
-    def _retire(self, generation: int) -> None:
-        del self._blueprints[generation]
-        configs = [blueprint.config for blueprint in self._blueprints.values()]
-        self._sockets.keep_only(
-            (listener for config in configs for listener in config.listen),
-            (config.admin for config in configs),
-        )
+        self._nursery.close_in_child(newborn)
+        self._succession.close_in_child()
 
     def _finish(self, code: ExitCode) -> ExitCode:
         fleet = self._fleet

@@ -6,16 +6,16 @@ and never changes; the estate (sockets, shared memory, keys) lasts as long as th
 
 import secrets
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from spooky import log as logs
 from spooky.config.model import Config
 from spooky.handover import KeeperMain, KeeperSpec, SharedKeys, WorkerMain, WorkerSpec
-from spooky.master.sockets import Sockets
-from spooky.master.spawn import Birth, Child, Credentials
-from spooky.shm import ProcessTable
+from spooky.master.sockets import Crew, Sockets
+from spooky.master.spawn import Birth, Child, Credentials, find_credentials
+from spooky.shm.segment import SharedMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Blueprint:
 
     resolved: Resolved
     credentials: Credentials | None
+    backend_rows: Mapping[str, int]
+    """Where shared memory has each backend, by its identity."""
 
     @property
     def config(self) -> Config:
@@ -59,38 +61,76 @@ class Blueprint:
         logs.prepare(self.config.log, (who.uid, who.gid) if who else None)
 
 
+def identities_of(configs: Iterable[Config]) -> set[str]:
+    """List the backends of some configurations."""
+    return {
+        backend.identity
+        for config in configs
+        for upstream in config.upstream
+        for backend in upstream.backends
+    }
+
+
 class Estate:
     """What the master lends to every process of every generation."""
 
-    def __init__(self, program: Program, workers: int) -> None:
+    def __init__(self, program: Program, config: Config, left: dict[str, Any] | None) -> None:
+        """Make it, or take over what a master before this one `left`, as it `describe`d it."""
         self._program = program
-        self._workers = workers
-        self.sockets = Sockets(workers)
-        self.table = ProcessTable(workers)
-        self._keys = SharedKeys(reset=secrets.token_bytes(32))
+        self.sockets = Sockets(config.steering)
+        if left is None:
+            self.memory = SharedMemory.create(config.limits.backend_rows)
+            self._keys = SharedKeys(reset=secrets.token_bytes(32), token=secrets.token_bytes(32))
+        else:
+            self.memory = SharedMemory.attach(left["memory"], writable=True)
+            reset, token = bytes.fromhex(left["reset"]), bytes.fromhex(left["token"])
+            self._keys = SharedKeys(reset, token)
+            self.sockets.adopt(left["sockets"])
+
+    def describe(self) -> dict[str, Any]:
+        """Say in plain values what there is. It has the keys, so it is for no other eyes."""
+        return {
+            "memory": self.memory.fd,
+            "reset": self._keys.reset.hex(),
+            "token": self._keys.token.hex(),
+            "sockets": self.sockets.describe(),
+        }
+
+    def filenos(self) -> list[int]:
+        """List the descriptors that `describe` speaks of."""
+        return [self.memory.fd, *self.sockets.filenos()]
+
+    def blueprint(self, resolved: Resolved) -> Blueprint:
+        """Look up whom its processes run as, and give its backends their rows. StartupError."""
+        credentials = find_credentials(resolved.config)
+        rows = self.memory.backends.assign(identities_of([resolved.config]))
+        return Blueprint(resolved, credentials, rows)
 
     def worker_birth(
-        self, child: Child, blueprint: Blueprint, ready_fd: int, shed: Callable[[Child], None]
+        self, child: Child, blueprint: Blueprint, crew: Crew, shed: Callable[[Child], None]
     ) -> Birth:
         """Say how a worker comes to be; `shed` closes what is the master's, sockets aside."""
         config = blueprint.config
-        index = child.slot % self._workers
+        index = child.slot - crew.first
         spec = WorkerSpec(
             slot=child.slot,
+            index=index,
             generation=child.generation,
             config=config,
-            listeners=self.sockets.listeners_of(config.listen, index),
+            listeners=self.sockets.listeners_of(config.listen, crew, index),
+            steering=self.sockets.steering,
             identities=blueprint.resolved.identities,
             client_contexts=blueprint.resolved.client_contexts,
             mailboxes=self.sockets.mailboxes_of(child.slot),
             keys=self._keys,
-            ready_fd=ready_fd,
-            table=self.table,
-            process_row=child.slot,
+            backend_rows=blueprint.backend_rows,
+            ready_fd=child.ready_writer,
+            memory=self.memory,
         )
 
         def close() -> None:
-            bound = (one.socket for one in spec.listeners)
+            bound = [one.sender for one in spec.listeners]
+            bound += [udp for one in spec.listeners for _, udp in one.reads]
             self.sockets.close_except([*bound, spec.mailboxes.mine, *spec.mailboxes.of])
             shed(child)
 
@@ -99,18 +139,26 @@ class Estate:
             title=child.title,
             log=config.log,
             credentials=blueprint.credentials,
-            ready_fd=ready_fd,
+            ready_fd=child.ready_writer,
             shed=close,
             run=lambda: self._program.worker(spec),
         )
 
     def keeper_birth(
-        self, child: Child, blueprint: Blueprint, ready_fd: int, shed: Callable[[Child], None]
+        self, child: Child, blueprint: Blueprint, shed: Callable[[Child], None]
     ) -> Birth:
         """Say how the keeper comes to be; `shed` closes what is the master's, sockets aside."""
         config = blueprint.config
         admin = self.sockets.admin_of(config.admin)
-        spec = KeeperSpec(child.generation, config, admin, ready_fd, self.table)
+        spec = KeeperSpec(
+            row=child.slot,
+            generation=child.generation,
+            config=config,
+            backend_rows=blueprint.backend_rows,
+            admin=admin,
+            ready_fd=child.ready_writer,
+            memory=self.memory,
+        )
 
         def close() -> None:
             self.sockets.close_except([] if admin is None else [admin])
@@ -121,7 +169,7 @@ class Estate:
             title=child.title,
             log=config.log,
             credentials=blueprint.credentials,
-            ready_fd=ready_fd,
+            ready_fd=child.ready_writer,
             shed=close,
             run=lambda: self._program.keeper(spec),
         )

@@ -65,20 +65,20 @@ class Pidfile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def check(self) -> None:
-        """Refuse to go on beside a running master; StartupError."""
+    def check(self, predecessor: int | None = None) -> None:
+        """Refuse to go on beside a running master other than `predecessor`; StartupError."""
         pid = read(self._path)
-        if pid is not None and is_master(pid):
+        if pid is not None and pid != predecessor and is_master(pid):
             raise StartupError(
                 f"Spooky is already running as process {pid} (pidfile {self._path}): stop it "
                 "with `spooky -s quit`, or set another `pid` for this instance"
             )
-        if pid is not None:
+        if pid not in (None, predecessor):
             log.warning("overwriting the stale pidfile %s of process %d", self._path, pid)
 
-    def write(self) -> None:
-        """Make the file name this process; StartupError."""
-        self.check()
+    def write(self, predecessor: int | None = None) -> None:
+        """Make the file name this process, in place of `predecessor`; StartupError."""
+        self.check(predecessor)
         draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
             draft.write_text(f"{os.getpid()}\n", encoding="ascii")

@@ -66,6 +66,14 @@ class Clear:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Give a generation its slots, from `first` on."""
+
+    generation: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
 class Promote:
     """Let a generation serve; the one before it starts to drain."""
 
@@ -107,79 +115,87 @@ class Exit:
 
 
 SlotAction: TypeAlias = Spawn | Drain | Terminate | Kill | Clear
-Action: TypeAlias = SlotAction | Promote | Abandon | Retire | Load | Fail | Exit
+GenerationAction: TypeAlias = Place | Promote | Abandon | Retire
+Action: TypeAlias = SlotAction | GenerationAction | Load | Fail | Exit
 
 
 def plan(fleet: Fleet, now: float) -> list[Action]:
     """Say what is to be done now, at most one thing per slot; empty: wait."""
     if fleet.stop is not Stop.NO:
-        steps = [_stopping(fleet, slot, now) for slot in fleet.slots]
-        if all(slot.state is SlotState.EMPTY for slot in fleet.slots):
+        if all(slot.state is SlotState.EMPTY for slot in fleet.every_slot()):
             return [Exit(fleet.exit_code)]
+        steps = [_stopping(fleet, slot, now) for slot in fleet.every_slot()]
         return [step for step in steps if step]
     # What becomes of generations decides what slots are for, so it comes first, on its own.
     return list(_generations(fleet, now)) or [
-        step for slot in fleet.slots if (step := _running(fleet, slot, now))
+        step for slot in fleet.every_slot() if (step := _running(fleet, slot, now))
     ]
 
 
 def next_deadline(fleet: Fleet) -> float | None:
     """Say when `plan` may have something new though nothing happened; None: never."""
-    return min((slot.deadline for slot in fleet.slots if slot.deadline is not None), default=None)
+    slots = fleet.every_slot()
+    due = [*(slot.deadline for slot in slots), *(slot.hangs_at() for slot in slots)]
+    return min((moment for moment in due if moment is not None), default=None)
 
 
 def _generations(fleet: Fleet, now: float) -> Iterator[Action]:
     if fleet.rolling is not None:
         yield from _roll(fleet, fleet.generations[fleet.rolling], now)
-    elif fleet.reload_wanted:
+    elif fleet.reload_wanted and not fleet.is_handing_over:
         yield Load()
-    occupied = {slot.generation for slot in fleet.worker_slots if slot.state != SlotState.EMPTY}
     for generation in fleet.generations.values():
         ended = generation.state in (GenerationState.RETIRING, GenerationState.ABANDONED)
-        if ended and generation.number not in occupied:
+        if ended and all(slot.state is SlotState.EMPTY for slot in fleet.slots_of(generation)):
             yield Retire(generation.number)
 
 
 def _roll(fleet: Fleet, generation: Generation, now: float) -> Iterator[Action]:
     first = fleet.active is None
-    crew = fleet.bank(generation.bank) + ([fleet.keeper] if first else [])
-    own = [slot for slot in crew if slot.generation == generation.number]
+    if generation.first is None and not generation.failure:
+        room = fleet.find_room(generation.workers)
+        if room is not None:
+            yield Place(generation.number, room)
+        return
+    crew = fleet.slots_of(generation) + ([fleet.keeper] if first else [])
     reason = generation.failure
-    for slot in own:
+    for slot in crew:
         if not reason and slot.state is SlotState.STARTING and slot.is_overdue(now):
             reason = f"{_title(fleet, slot)} was not ready within {START_TIMEOUT_S:g} s"
     if reason:
         yield Fail(reason) if first else Abandon(generation.number, reason)
-    elif len(own) == len(crew) and all(slot.state is SlotState.READY for slot in crew):
+    elif all(slot.state is SlotState.READY for slot in crew):
         yield Promote(generation.number)
 
 
 def _title(fleet: Fleet, slot: Slot) -> str:
-    return "keeper" if slot is fleet.keeper else f"worker {slot.number % fleet.workers}"
+    return "keeper" if slot is fleet.keeper else f"worker {fleet.index(slot)}"
 
 
 def _running(fleet: Fleet, slot: Slot, now: float) -> SlotAction | None:
     """Say what a slot needs while the instance is to serve."""
+    source = _source(fleet, slot)
+    wanted = slot.generation == source
     match slot.state:
-        case SlotState.EMPTY:
-            source = _source(fleet, slot)
-            return None if source is None else Spawn(slot.number, source)
-        case SlotState.BACKOFF:
-            source = _source(fleet, slot)
-            if source != slot.generation and slot is not fleet.keeper:
-                return Clear(slot.number)
-            return Spawn(slot.number, source) if source and slot.is_overdue(now) else None
-        case SlotState.STARTING if not _is_wanted(fleet, slot) and slot is not fleet.keeper:
+        case SlotState.EMPTY if source is not None:
+            return Spawn(slot.number, source)
+        case SlotState.BACKOFF if source is None:
+            return Clear(slot.number)
+        case SlotState.BACKOFF if source is not None and slot.is_overdue(now):
+            return Spawn(slot.number, source)
+        case SlotState.EMPTY | SlotState.BACKOFF:
+            return None
+        case SlotState.STARTING if not wanted and slot is not fleet.keeper:
             return Terminate(slot.number)
-        case SlotState.READY if not _is_wanted(fleet, slot):
+        case SlotState.READY if not wanted and not slot.is_hung(now):
             return Drain(slot.number)
-        case SlotState.DRAINING if _is_in_the_way(fleet, slot):
-            return Terminate(slot.number)
     return _overdue(slot, now)
 
 
 def _overdue(slot: Slot, now: float) -> SlotAction | None:
     """Say what a process gets that has taken too long."""
+    if slot.is_hung(now):
+        return Kill(slot.number)
     if not slot.is_overdue(now):
         return None
     return Terminate(slot.number) if slot.state is SlotState.DRAINING else Kill(slot.number)
@@ -187,38 +203,25 @@ def _overdue(slot: Slot, now: float) -> SlotAction | None:
 
 def _source(fleet: Fleet, slot: Slot) -> int | None:
     """Say from which generation a process in this slot would be started now; None: not at all."""
-    serving = fleet.active if fleet.active is not None else fleet.rolling
     if slot is fleet.keeper:
-        return serving
-    for number in (fleet.active, fleet.rolling):
-        if number is not None and slot in fleet.bank(fleet.generations[number].bank):
-            return number
-    return None
-
-
-def _is_wanted(fleet: Fleet, slot: Slot) -> bool:
-    return slot.generation == _source(fleet, slot)
-
-
-def _is_in_the_way(fleet: Fleet, slot: Slot) -> bool:
-    """Say whether a new generation waits for the slot of this draining worker."""
-    return slot is not fleet.keeper and _source(fleet, slot) is not None
+        return fleet.active if fleet.active is not None else fleet.rolling
+    return slot.home if slot.home in (fleet.active, fleet.rolling) else None
 
 
 def _stopping(fleet: Fleet, slot: Slot, now: float) -> SlotAction | None:
     """Say what a slot needs while the instance is to end; the keeper goes last."""
     if slot.state is SlotState.BACKOFF:
         return Clear(slot.number)
-    workers_left = any(one.state is not SlotState.EMPTY for one in fleet.worker_slots)
-    if slot is fleet.keeper and workers_left:
+    workers_left = any(one.state is not SlotState.EMPTY for one in fleet.slots.values())
+    if slot is fleet.keeper and workers_left and not fleet.is_superseded:
         return _overdue(slot, now)
     at_once = fleet.stop is Stop.NOW or slot is fleet.keeper
     match slot.state:
-        case SlotState.READY if not at_once:
+        case SlotState.READY if not at_once and not slot.is_hung(now):
             return Drain(slot.number)
         case SlotState.DRAINING if not at_once:
             return _overdue(slot, now)
-        case SlotState.STARTING | SlotState.READY | SlotState.DRAINING:
+        case SlotState.STARTING | SlotState.READY | SlotState.DRAINING if not slot.is_hung(now):
             return Terminate(slot.number)
     return _overdue(slot, now)
 
@@ -228,16 +231,8 @@ def record(fleet: Fleet, action: Action, now: float) -> None:
     match action:
         case Spawn() | Drain() | Terminate() | Kill() | Clear():
             _record_slot(fleet, action, now)
-        case Promote(number):
-            if fleet.active is not None:
-                fleet.generations[fleet.active].on(GenerationEvent.SUPERSEDE)
-            fleet.generations[number].on(GenerationEvent.PROMOTE)
-            fleet.active, fleet.rolling = number, None
-        case Abandon(number):
-            fleet.generations[number].on(GenerationEvent.ABANDON)
-            fleet.rolling = None
-        case Retire(number):
-            fleet.generations.pop(number).on(GenerationEvent.EMPTIED)
+        case Place() | Promote() | Abandon() | Retire():
+            _record_generation(fleet, action)
         case Load():
             fleet.reload_wanted = False
         case Fail():
@@ -248,13 +243,37 @@ def record(fleet: Fleet, action: Action, now: float) -> None:
             assert_never(action)
 
 
+def _record_generation(fleet: Fleet, action: GenerationAction) -> None:
+    generation = fleet.generations[action.generation]
+    match action:
+        case Place():
+            generation.first = action.first
+            fleet.slots |= {slot: Slot(slot, home=generation.number) for slot in generation.slots}
+        case Promote(number):
+            if fleet.active is not None:
+                fleet.generations[fleet.active].on(GenerationEvent.SUPERSEDE)
+            generation.on(GenerationEvent.PROMOTE)
+            fleet.active, fleet.rolling = number, None
+        case Abandon():
+            generation.on(GenerationEvent.ABANDON)
+            fleet.rolling = None
+        case Retire(number):
+            generation.on(GenerationEvent.EMPTIED)
+            del fleet.generations[number]
+            for slot in generation.slots:
+                del fleet.slots[slot]
+        case _:
+            assert_never(action)
+
+
 def _record_slot(fleet: Fleet, action: SlotAction, now: float) -> None:
-    slot = fleet.slots[action.slot]
+    slot = fleet.slot(action.slot)
     is_worker = slot is not fleet.keeper
     match action:
         case Spawn(_, generation):
             slot.on(SlotEvent.SPAWN, deadline=now + START_TIMEOUT_S)
             slot.generation = generation
+            slot.patience = fleet.generations[generation].patience
         case Drain():
             slot.on(SlotEvent.DRAIN, deadline=_drain_deadline(fleet, slot, now))
         case Terminate():

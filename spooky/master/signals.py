@@ -19,18 +19,29 @@ class Command(Enum):
     RELOAD = "reload"
     STOP = "stop"
     REOPEN = "reopen"
+    UPGRADE = "upgrade"
+    DRAIN = "drain"
+    RESUME = "resume"
     CHILD = "child"
     UNSUPPORTED = "unsupported"
 
 
-COMMANDS: Final[dict[signal.Signals, Command]] = {
+DRAIN_INSTANCE: Final = signal.SIGRTMIN + 1
+"""To the master: take no new connections."""
+RESUME_INSTANCE: Final = signal.SIGRTMIN + 2
+"""To the master: take new connections again."""
+
+COMMANDS: Final[dict[int, Command]] = {
     signal.SIGHUP: Command.RELOAD,
     signal.SIGQUIT: Command.STOP,
     signal.SIGTERM: Command.STOP,
     signal.SIGINT: Command.STOP,
     signal.SIGUSR1: Command.REOPEN,
     signal.SIGCHLD: Command.CHILD,
-    signal.SIGUSR2: Command.UNSUPPORTED,
+    # Left for applications by the C library and by systemd.
+    DRAIN_INSTANCE: Command.DRAIN,
+    RESUME_INSTANCE: Command.RESUME,
+    signal.SIGUSR2: Command.UPGRADE,
     signal.SIGTTIN: Command.UNSUPPORTED,
     signal.SIGTTOU: Command.UNSUPPORTED,
 }
@@ -50,7 +61,15 @@ CHILD_IGNORES: Final = (
     signal.SIGUSR2,
     signal.SIGTTIN,
     signal.SIGTTOU,
+    DRAIN_INSTANCE,
+    RESUME_INSTANCE,
 )
+
+
+def describe(number: int) -> str:
+    """Name a signal as kill(1) does."""
+    beyond = number - signal.SIGRTMIN
+    return f"SIGRTMIN+{beyond}" if beyond > 0 else signal.Signals(number).name
 
 
 def _note(number: int, frame: FrameType | None) -> None:
@@ -66,25 +85,25 @@ class SignalInbox:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in COMMANDS:
-            signal.signal(number, _note)
+        for command in COMMANDS:
+            signal.signal(command, _note)
 
     def fileno(self) -> int:
         """Give the descriptor that is readable while signals wait."""
         return self._reader.fileno()
 
-    def take(self) -> list[signal.Signals]:
-        """Take the signals that came, in order."""
+    def take(self) -> list[int]:
+        """Take the numbers of the signals that came, in order."""
         with contextlib.suppress(BlockingIOError):
-            return [signal.Signals(number) for number in self._reader.recv(4096)]
+            return list(self._reader.recv(4096))
         return []
 
     def close_in_child(self) -> None:
         """Undo it all in a child, while signals are blocked, so that none goes to the master."""
         signal.set_wakeup_fd(-1)
-        for number in CHILD_DEFAULTS:
-            signal.signal(number, signal.SIG_DFL)
-        for number in CHILD_IGNORES:
-            signal.signal(number, signal.SIG_IGN)
+        for own in CHILD_DEFAULTS:
+            signal.signal(own, signal.SIG_DFL)
+        for other in CHILD_IGNORES:
+            signal.signal(other, signal.SIG_IGN)
         self._reader.close()
         self._writer.close()

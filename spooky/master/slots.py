@@ -1,10 +1,10 @@
 """What the master knows of its processes: slots, generations, and their transition tables.
 
 Owns the bookkeeping of the fleet and takes in what was observed (a process is ready, a process
-left, an operator's signal). It never acts and reads no clock. There are two banks of slots, one
-slot per worker in each, and one more slot for the keeper; a slot holds at most one process, and
-its number is the number that connection IDs carry. A generation occupies one bank, so that the
-old one may drain in the other.
+left, an operator's signal). It never acts and reads no clock. A slot holds at most one process,
+and its number is the number that connection IDs carry. A generation has slots of its own, in a
+row, from before its first process is started until its last one is gone; so any number of old
+generations may drain beside the one that serves. The keeper has a slot beyond theirs.
 """
 
 from dataclasses import dataclass, field
@@ -12,11 +12,16 @@ from enum import Enum
 
 from spooky.errors import ExitCode
 from spooky.policy import backoff
+from spooky.shm.processes import KEEPER_ROWS, SLOT_LIMIT
 
 STABLE_S = 10.0
 """A process that was ready for longer is replaced as if it had never failed."""
 DRAIN_MARGIN_S = 1.0
 """Workers end their own drain at the drain timeout; the master steps in this much later."""
+MOST_GENERATIONS = 8
+"""With more than these the next reload waits: each holds the memory of all of its workers."""
+LOOK_S = 1.0
+"""Between two looks at whether processes come round their loops."""
 
 
 class SlotState(Enum):
@@ -61,9 +66,11 @@ SLOT_TRANSITIONS: dict[tuple[SlotState, SlotEvent], SlotState] = {
     (SlotState.STARTING, SlotEvent.EXIT): SlotState.EMPTY,
     (SlotState.READY, SlotEvent.DRAIN): SlotState.DRAINING,
     (SlotState.READY, SlotEvent.TERMINATE): SlotState.LEAVING,
+    (SlotState.READY, SlotEvent.KILL): SlotState.KILLED,
     (SlotState.READY, SlotEvent.CRASH): SlotState.BACKOFF,
     (SlotState.READY, SlotEvent.EXIT): SlotState.EMPTY,
     (SlotState.DRAINING, SlotEvent.TERMINATE): SlotState.LEAVING,
+    (SlotState.DRAINING, SlotEvent.KILL): SlotState.KILLED,
     (SlotState.DRAINING, SlotEvent.EXIT): SlotState.EMPTY,
     (SlotState.LEAVING, SlotEvent.KILL): SlotState.KILLED,
     (SlotState.LEAVING, SlotEvent.CRASH): SlotState.BACKOFF,
@@ -113,11 +120,19 @@ class Slot:
     """One place for a process. `deadline` is when its state has lasted too long, or long enough."""
 
     number: int
+    home: int = 0
+    """The generation whose slot it is; 0: the keeper's, which serves them all."""
     state: SlotState = SlotState.EMPTY
     generation: int = 0
+    """The one that its process was started from."""
     deadline: float | None = None
     ready_at: float | None = None
     failures: int = 0
+    patience: float = 0.0
+    """How long the loop of its process may stand still, seconds; 0: for ever."""
+    heartbeat: int = 0
+    heard_at: float = 0.0
+    """When the heartbeat was last seen to change."""
 
     def on(self, event: SlotEvent, deadline: float | None = None) -> None:
         """Move to the state that `event` leads to, until `deadline`; IllegalTransitionError."""
@@ -133,6 +148,16 @@ class Slot:
         """Say whether the deadline of the state has come."""
         return self.deadline is not None and self.deadline <= now
 
+    def is_hung(self, now: float) -> bool:
+        """Say whether its process is there and does not come round its loop."""
+        due = self.hangs_at()
+        return due is not None and due <= now
+
+    def hangs_at(self) -> float | None:
+        """Say when it counts as hung if nothing more is heard of it; None: never."""
+        alive = self.state in (SlotState.READY, SlotState.DRAINING)
+        return self.heard_at + self.patience if alive and self.patience else None
+
     def wait(self, now: float) -> float:
         """Say how many seconds the next process of the slot has to wait; 0: none."""
         if self.state is not SlotState.BACKOFF or self.deadline is None:
@@ -145,11 +170,20 @@ class Generation:
     """Workers that were started from one reading of the configuration."""
 
     number: int
-    bank: int
+    workers: int
     drain_timeout: float
+    patience: float = 0.0
+    """See `Slot.patience`."""
+    first: int | None = None
+    """Its first slot; None while it waits for room."""
     state: GenerationState = GenerationState.ROLLING
     failure: str = ""
     """Why it will not become ready; empty while it may."""
+
+    @property
+    def slots(self) -> range:
+        """The numbers of its slots."""
+        return range(0) if self.first is None else range(self.first, self.first + self.workers)
 
     def on(self, event: GenerationEvent) -> None:
         """Move to the state that `event` leads to; IllegalTransitionError."""
@@ -172,48 +206,70 @@ class Stop(Enum):
 class Fleet:
     """All slots and generations, and what the operator wants of them."""
 
-    workers: int
-    slots: list[Slot] = field(default_factory=list)
+    keeper: Slot = field(default_factory=lambda: Slot(KEEPER_ROWS[0]))
+    slots: dict[int, Slot] = field(default_factory=dict)
+    """Those of the generations that there are, by number."""
+    taken: tuple[range, ...] = ()
+    """Slots of another master, from which this one takes over."""
     generations: dict[int, Generation] = field(default_factory=dict)
     active: int | None = None
     rolling: int | None = None
     last_generation: int = 0
     reload_wanted: bool = False
+    is_handing_over: bool = False
+    """A new master starts up; until it serves, or gives up, nothing is reloaded."""
+    is_superseded: bool = False
+    """Another master serves; this one drains."""
     stop: Stop = Stop.NO
     stop_deadline: float = 0.0
     exit_code: ExitCode = ExitCode.OK
     cut_short: int = 0
     """Workers that did not finish draining in time."""
     killed: int = 0
-    """Workers that did not leave when told to, or hung while they started."""
+    """Workers that did not leave when told to, or hung."""
 
-    def __post_init__(self) -> None:
-        self.slots = [Slot(number) for number in range(2 * self.workers + 1)]
+    def every_slot(self) -> list[Slot]:
+        """List the workers' slots and the keeper's, the last one."""
+        return [*self.slots.values(), self.keeper]
 
-    @property
-    def keeper(self) -> Slot:
-        """The keeper's slot, the last one."""
-        return self.slots[2 * self.workers]
+    def slot(self, number: int) -> Slot:
+        """Find a slot by its number; KeyError."""
+        return self.keeper if number == self.keeper.number else self.slots[number]
 
-    @property
-    def worker_slots(self) -> list[Slot]:
-        """The slots of both banks."""
-        return self.slots[: 2 * self.workers]
+    def slots_of(self, generation: Generation) -> list[Slot]:
+        """List the slots of a generation."""
+        return [self.slots[number] for number in generation.slots]
 
-    def bank(self, number: int) -> list[Slot]:
-        """The slots of one bank."""
-        return self.slots[number * self.workers : (number + 1) * self.workers]
+    def index(self, slot: Slot) -> int:
+        """Say which worker of its generation has the slot."""
+        return slot.number - self.generations[slot.home].slots.start
 
-    def begin_roll(self, drain_timeout: float) -> Generation:
-        """Open a new generation in the bank that the active one does not occupy."""
+    def begin_roll(self, workers: int, drain_timeout: float, patience: float = 0.0) -> Generation:
+        """Open a new generation, which has no slots yet."""
         if self.rolling is not None:
             raise IllegalTransitionError(f"generation {self.rolling} is still rolling")
-        bank = 0 if self.active is None else 1 - self.generations[self.active].bank
         self.last_generation += 1
-        generation = Generation(self.last_generation, bank, drain_timeout)
+        generation = Generation(self.last_generation, workers, drain_timeout, patience)
         self.generations[generation.number] = generation
         self.rolling = generation.number
         return generation
+
+    def find_room(self, workers: int) -> int | None:
+        """Say from which slot on so many are free; None: there is no room now."""
+        used = [generation.slots for generation in self.generations.values()]
+        if sum(map(bool, used)) >= MOST_GENERATIONS:
+            return None
+        first = 0
+        for taken in sorted((*used, *self.taken), key=lambda one: one.start):
+            if taken and taken.start < first + workers:
+                first = max(first, taken.stop)
+        return first if first + workers <= SLOT_LIMIT else None
+
+    def heard(self, number: int, heartbeat: int, now: float, *, slept: bool) -> None:
+        """Take in the heartbeat of a process; `slept`: the master itself stood still before."""
+        slot = self.slot(number)
+        if heartbeat != slot.heartbeat or slept:
+            slot.heartbeat, slot.heard_at = heartbeat, now
 
     def request_stop(self, now: float) -> None:
         """Take in a signal to stop; the second one means at once."""
@@ -226,16 +282,16 @@ class Fleet:
 
     def became_ready(self, number: int, now: float) -> bool:
         """Take in that a process says it is ready; False when it came too late to matter."""
-        slot = self.slots[number]
+        slot = self.slot(number)
         if slot.state is not SlotState.STARTING:
             return False
         slot.on(SlotEvent.READY)
-        slot.ready_at = now
+        slot.ready_at = slot.heard_at = now
         return True
 
     def exited(self, number: int, now: float, chance: float, reason: str) -> None:
         """Take in that a process is gone. `chance` in [0, 1) spreads the wait for the next one."""
-        slot = self.slots[number]
+        slot = self.slot(number)
         booting = self.active is None and slot is self.keeper
         rolling = self.generations.get(self.rolling or 0)
         if rolling and (booting or slot.generation == rolling.number):

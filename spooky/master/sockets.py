@@ -1,169 +1,209 @@
 """The sockets that the master binds and keeps open for its whole life.
 
-Owns every bound socket: one UDP socket per listener and worker, in order, the mailboxes between
-workers, and the keeper's TCP socket. The rule that is not obvious: with SO_REUSEPORT the kernel
-knows sockets by their place in a group, and closing one moves another into its place; so the
-sockets of an address are made together and closed together, never one by one.
+Owns every bound socket: for each listener a group of UDP sockets, the mailboxes between workers,
+and the keeper's TCP socket. The rule that is not obvious: the kernel knows the sockets of a group
+by their place, in the order of binding, and closing one moves another into its place. So a group
+only grows, at its end, until its address is given up as a whole; with the steering in the kernel
+a socket's place in its group is the number of the slot whose worker reads it.
 """
 
-import errno
 import logging
 import socket
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from spooky.config.model import Admin, Limits, Listener
 from spooky.errors import StartupError
-from spooky.handover import BoundListener, Mailboxes
+from spooky.handover import BoundListener, Mailboxes, Steering
+from spooky.master import bind, steer
+from spooky.master.bind import Address, Mailbox, format_address
 
 log = logging.getLogger(__name__)
 
-# Numbers that the socket module of some supported Python does not know (asm-generic/socket.h,
-# linux/in.h, linux/in6.h).
-SO_SNDBUFFORCE = 32
-SO_RCVBUFFORCE = 33
-IP_PKTINFO = 8
-IP_MTU_DISCOVER = 10
-IPV6_MTU_DISCOVER = 23
-PMTUDISC_PROBE = 3
-"""Set the Don't Fragment bit: QUIC datagrams must not be fragmented (RFC 9000 section 14)."""
-
-MAILBOX_BYTES = 4 * 1024 * 1024
-ADMIN_BACKLOG = 64
-MIB = 1024 * 1024
-
-Address = tuple[str, int]
+SMALLEST_GROUP = 2
+"""The kernel makes a group of the second socket of an address; a program needs a group."""
 
 
-def format_address(address: str, port: int) -> str:
-    """Write an address as in a URL: `192.0.2.1:443`, `[2001:db8::1]:443`."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+@dataclass(slots=True)
+class Group:
+    """The sockets of one address. `port` is the one in use where the configuration has 0."""
 
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-def _refusal(what: str, address: str, port: int, error: OSError) -> StartupError:
-    where = format_address(address, port)
-    match error.errno:
-        case errno.EADDRINUSE:
-            reason = "the address is already in use: is another Spooky or other server running?"
-        case errno.EACCES | errno.EPERM:
-            reason = (
-                f"no right to bind a port below 1024: start as root with `user` set, or give "
-                f"CAP_NET_BIND_SERVICE, or choose a higher port than {port}"
-            )
-        case errno.EADDRNOTAVAIL:
-            reason = "this machine does not have that address"
-        case _:
-            reason = error.strerror or str(error)
-    return StartupError(f"cannot bind {what} {where}: {reason}")
-
-
-def _probe(address: str, port: int) -> None:
-    """Bind without SO_REUSEPORT: with it, the kernel would let a second master take a share."""
-    with socket.socket(_family(address), socket.SOCK_DGRAM) as probe:
-        if probe.family is socket.AF_INET6:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        probe.bind((address, port))
-
-
-def _bind_udp(address: str, port: int) -> socket.socket:
-    udp = socket.socket(_family(address), socket.SOCK_DGRAM)
-    try:
-        udp.setblocking(False)
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        # The answer must leave from the address that the client wrote to.
-        is_wildcard = address in ("0.0.0.0", "::")
-        if udp.family is socket.AF_INET6:
-            udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            udp.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
-            udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, int(is_wildcard))
-        else:
-            udp.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
-            udp.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, int(is_wildcard))
-        udp.bind((address, port))
-    except OSError:
-        udp.close()
-        raise
-    return udp
-
-
-def _enlarge(udp: socket.socket, force: int, plain: int, wanted: int) -> int:
-    """Ask for a buffer of `wanted` octets; return what the kernel gives."""
-    try:
-        udp.setsockopt(socket.SOL_SOCKET, force, wanted)
-    except PermissionError:
-        udp.setsockopt(socket.SOL_SOCKET, plain, wanted)
-    # The kernel doubles the number for its own bookkeeping (socket(7)).
-    return udp.getsockopt(socket.SOL_SOCKET, plain) // 2
-
-
-def shortage(given: tuple[int, int], wanted: tuple[int, int]) -> str:
-    """Word the warning about (receive, send) buffers smaller than wanted; empty: all is well."""
-    kinds = (("receive", "rmem_max"), ("send", "wmem_max"))
-    facts, remedies = [], []
-    for (kind, setting), got, want in zip(kinds, given, wanted, strict=True):
-        if got < want:
-            facts.append(f"udp {kind} buffer is {got / MIB:.1f} MiB, wanted {want / MIB:.1f} MiB")
-            remedies.append(f"net.core.{setting}={want}")
-    if not facts:
-        return ""
-    return f'{"; ".join(facts)}: run "sysctl -w {" ".join(remedies)}" and restart'
+    number: int
+    address: str
+    port: int
+    sockets: list[socket.socket] = field(default_factory=list)
+    is_closed: bool = False
+    """It cannot grow: its sockets were made by somebody whose group only that one may join."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mailbox:
-    """The two ends of one slot's mailbox."""
+class Crew:
+    """The workers of one generation: its slots are `first` to `first + workers - 1`."""
 
-    reader: socket.socket
-    writer: socket.socket
-
-
-def _mailbox() -> Mailbox:
-    writer, reader = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    for end in (writer, reader):
-        end.setblocking(False)
-    _enlarge(writer, SO_SNDBUFFORCE, socket.SO_SNDBUF, MAILBOX_BYTES)
-    return Mailbox(reader, writer)
+    first: int
+    workers: int
 
 
 class Sockets:
-    """All that is bound, by address; and the mailboxes of both banks."""
+    """All that is bound, by address; and the mailboxes of all slots."""
 
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
-        self._udp: dict[Address, list[socket.socket]] = {}
+    def __init__(self, steering: str) -> None:
+        """Take the wish for `steering`: `auto`, `kernel` or `userspace`."""
+        self._wish = steering
+        self.steering = Steering.USERSPACE if steering == "userspace" else Steering.KERNEL
+        self._groups: dict[Address, Group] = {}
         self._admin: dict[Address, socket.socket] = {}
-        self._mailboxes = [_mailbox() for _ in range(2 * workers)]
+        self._mailboxes: list[Mailbox] = []
+        self._places = SMALLEST_GROUP
+        self._next_number = 0
         self._warning = ""
+
+    # --- binding ----------------------------------------------------------------------------
 
     def bind(self, listeners: Iterable[Listener], admin: Admin, limits: Limits) -> None:
         """Bind what is not bound yet. StartupError when one cannot be; then nothing is new."""
-        udp_before, admin_before = set(self._udp), set(self._admin)
+        udp_before, admin_before = set(self._groups), set(self._admin)
         try:
             for listener in listeners:
                 self._bind_listener((listener.address, listener.port))
             if admin.port:
                 self._bind_admin((admin.address, admin.port))
         except StartupError:
-            self._close(set(self._udp) - udp_before, set(self._admin) - admin_before)
+            self._close(set(self._groups) - udp_before, set(self._admin) - admin_before)
             raise
         self._size(limits)
 
-    def keep_only(self, listeners: Iterable[Listener], admins: Iterable[Admin]) -> None:
-        """Close what no configuration in use names any more."""
-        udp = {(listener.address, listener.port) for listener in listeners}
-        tcp = {(admin.address, admin.port) for admin in admins}
-        self._close(set(self._udp) - udp, set(self._admin) - tcp)
+    def make_room(self, slots: int, workers: int, limits: Limits) -> None:
+        """Have sockets and mailboxes for so many slots, and so many workers; StartupError.
 
-    def listeners_of(self, listeners: Iterable[Listener], index: int) -> tuple[BoundListener, ...]:
-        """Give worker `index` its socket of each listener."""
-        return tuple(
-            BoundListener(listener, self._udp[listener.address, listener.port][index])
-            for listener in listeners
-        )
+        Workers cannot write to mailboxes that were made after them, so there are more from the
+        beginning than are needed then.
+        """
+        mailboxes = max(slots, 8 * workers) if not self._mailboxes else slots
+        while len(self._mailboxes) < mailboxes:
+            self._mailboxes.append(bind.mailbox())
+        places = slots if self.steering is Steering.KERNEL else workers
+        if places > self._places:
+            self._places = places
+            for group in self._groups.values():
+                self._grow(group)
+            self._size(limits)
+
+    def _bind_listener(self, where: Address) -> None:
+        if where in self._groups:
+            return
+        group = Group(self._next_number, *where)
+        try:
+            self._grow(group)
+            self._try_kernel(group)
+        except (OSError, StartupError):
+            for one in group.sockets:
+                one.close()
+            raise
+        self._groups[where] = group
+        self._next_number += 1
+        log.info("listening on udp %s", format_address(*where))
+
+    def _grow(self, group: Group) -> None:
+        """Make the group as large as all are; StartupError."""
+        try:
+            while len(group.sockets) < self._places and not group.is_closed:
+                is_first = not group.sockets
+                udp = bind.bind_udp(group.address, group.port, is_first=is_first)
+                group.sockets.append(udp)
+                # Port 0 is the kernel's choice, which all of the group must share.
+                group.port = udp.getsockname()[1]
+        except OSError as error:
+            raise bind.refusal("udp", group.address, group.port, error) from error
+
+    def _try_kernel(self, group: Group) -> None:
+        """See whether the kernel steers; StartupError where it has to and cannot."""
+        if self.steering is not Steering.KERNEL:
+            return
+        everybody = (0, len(group.sockets))
+        try:
+            steer.attach(group.sockets[0], steer.Program(everybody, (everybody,)))
+        except OSError as error:
+            reason = f"the kernel does not steer datagrams to workers ({error.strerror})"
+            if self._wish == "kernel" or self._groups:
+                raise StartupError(f"{reason}: set `steering: userspace`") from error
+            log.warning("%s: workers hand them over to one another", reason)
+            self.steering = Steering.USERSPACE
+
+    def _bind_admin(self, where: Address) -> None:
+        if where in self._admin:
+            return
+        try:
+            tcp = bind.bind_tcp(*where)
+        except OSError as error:
+            raise bind.refusal("the admin endpoint, tcp", *where, error) from error
+        self._admin[where] = tcp
+        log.info("admin endpoint on http://%s", format_address(*tcp.getsockname()[:2]))
+
+    def _size(self, limits: Limits) -> None:
+        """Set the buffers of all UDP sockets, with one warning for all of them."""
+        wanted = (limits.udp_receive_buffer, limits.udp_send_buffer)
+        given = wanted
+        for group in self._groups.values():
+            for udp in group.sockets:
+                received = bind.enlarge(udp, bind.SO_RCVBUFFORCE, socket.SO_RCVBUF, wanted[0])
+                sent = bind.enlarge(udp, bind.SO_SNDBUFFORCE, socket.SO_SNDBUF, wanted[1])
+                given = (min(given[0], received), min(given[1], sent))
+        warning = bind.shortage(given, wanted)
+        if warning and warning != self._warning:
+            log.warning("%s", warning)
+        self._warning = warning
+
+    # --- steering ---------------------------------------------------------------------------
+
+    def steer(self, serving: Mapping[Address, Crew], living: Iterable[Crew]) -> None:
+        """Tell the kernel which workers serve each address, and which slots have a reader.
+
+        What it cannot be told is logged: datagrams then go where they went before, and from
+        there to their owners by hand.
+        """
+        if self.steering is not Steering.KERNEL:
+            return
+        ranges = tuple((crew.first, crew.workers) for crew in living)
+        for where, group in self._groups.items():
+            crew = serving.get(where)
+            if crew is None:
+                continue
+            try:
+                program = steer.Program((crew.first, crew.workers), ranges)
+                steer.attach(group.sockets[0], program)
+            except OSError as error:
+                log.error("steering of udp %s: %s", format_address(*where), error.strerror)
+
+    # --- handing out ------------------------------------------------------------------------
+
+    def listeners_of(
+        self, listeners: Iterable[Listener], crew: Crew, index: int
+    ) -> tuple[BoundListener, ...]:
+        """Give worker `index` of a crew its sockets of each listener, then of what is left."""
+        mine = [(listener.address, listener.port) for listener in listeners]
+        found = [
+            self._bound(self._groups[where], listener, crew, index)
+            for where, listener in zip(mine, listeners, strict=True)
+        ]
+        if self.steering is Steering.USERSPACE:
+            left = (group for where, group in self._groups.items() if where not in mine)
+            found += [self._bound(group, None, crew, index) for group in left]
+        return tuple(found)
+
+    def _bound(
+        self, group: Group, listener: Listener | None, crew: Crew, index: int
+    ) -> BoundListener:
+        sockets = list(enumerate(group.sockets))
+        if self.steering is Steering.KERNEL:
+            reads = sockets[crew.first + index : crew.first + index + 1]
+        else:
+            # All of them have to be read, also those of workers that there were once.
+            reads = sockets[index :: crew.workers]
+        sender = reads[0][1] if reads else group.sockets[0]
+        is_shared = self.steering is Steering.USERSPACE and len(sockets) < crew.workers
+        return BoundListener(group.number, listener, sender, tuple(reads), is_shared)
 
     def mailboxes_of(self, slot: int) -> Mailboxes:
         """Give the process of a slot its own mailbox and the way to all others."""
@@ -174,6 +214,48 @@ class Sockets:
         """Give the keeper its socket; None when the endpoint is switched off."""
         return self._admin[admin.address, admin.port] if admin.port else None
 
+    # --- handing over to another master ------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """Say in plain values what there is; descriptors stand for sockets."""
+        return {
+            "steering": self.steering.value,
+            "places": self._places,
+            "next_number": self._next_number,
+            "groups": [
+                [list(where), group.number, group.port, [one.fileno() for one in group.sockets]]
+                for where, group in self._groups.items()
+            ],
+            "admin": [[list(where), tcp.fileno()] for where, tcp in self._admin.items()],
+            "mailboxes": [[one.reader.fileno(), one.writer.fileno()] for one in self._mailboxes],
+        }
+
+    def filenos(self) -> list[int]:
+        """List the descriptors of all sockets."""
+        return [one.fileno() for one in self._all()]
+
+    def adopt(self, described: dict[str, Any]) -> None:
+        """Take over what another master has described and left to this process."""
+        self.steering = Steering(described["steering"])
+        self._places = described["places"]
+        self._next_number = described["next_number"]
+        for (address, port), number, real_port, fds in described["groups"]:
+            sockets = [socket.socket(fileno=fd) for fd in fds]
+            self._groups[address, port] = Group(number, address, real_port, sockets)
+        for (address, port), fd in described["admin"]:
+            self._admin[address, port] = socket.socket(fileno=fd)
+        for reader, writer in described["mailboxes"]:
+            ends = socket.socket(fileno=reader), socket.socket(fileno=writer)
+            self._mailboxes.append(Mailbox(*ends))
+
+    # --- letting go -------------------------------------------------------------------------
+
+    def keep_only(self, listeners: Iterable[Listener], admins: Iterable[Admin]) -> None:
+        """Close what no configuration in use names any more."""
+        udp = {(listener.address, listener.port) for listener in listeners}
+        tcp = {(admin.address, admin.port) for admin in admins}
+        self._close(set(self._groups) - udp, set(self._admin) - tcp)
+
     def close_except(self, keep: Iterable[socket.socket]) -> None:
         """Close whatever is not in `keep`, as a child does with what it was not given."""
         kept = {id(one) for one in keep}
@@ -182,64 +264,17 @@ class Sockets:
                 one.close()
 
     def _all(self) -> Iterator[socket.socket]:
-        for group in self._udp.values():
-            yield from group
+        for group in self._groups.values():
+            yield from group.sockets
         yield from self._admin.values()
         for mailbox in self._mailboxes:
             yield mailbox.reader
             yield mailbox.writer
 
-    def _bind_listener(self, where: Address) -> None:
-        if where in self._udp:
-            return
-        address, port = where
-        group: list[socket.socket] = []
-        try:
-            _probe(address, port)
-            for _ in range(self._workers):
-                group.append(_bind_udp(address, port))
-                # Port 0 is the kernel's choice, which all of the group must share.
-                port = group[0].getsockname()[1]
-        except OSError as error:
-            for one in group:
-                one.close()
-            raise _refusal("udp", address, port, error) from error
-        self._udp[where] = group
-        log.info("listening on udp %s", format_address(address, port))
-
-    def _bind_admin(self, where: Address) -> None:
-        if where in self._admin:
-            return
-        tcp = socket.socket(_family(where[0]), socket.SOCK_STREAM)
-        try:
-            tcp.setblocking(False)
-            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tcp.bind(where)
-            tcp.listen(ADMIN_BACKLOG)
-        except OSError as error:
-            tcp.close()
-            raise _refusal("the admin endpoint, tcp", *where, error) from error
-        self._admin[where] = tcp
-        log.info("admin endpoint on http://%s", format_address(*tcp.getsockname()[:2]))
-
-    def _size(self, limits: Limits) -> None:
-        """Set the buffers of all UDP sockets, with one warning for all of them."""
-        wanted = (limits.udp_receive_buffer, limits.udp_send_buffer)
-        given = wanted
-        for group in self._udp.values():
-            for udp in group:
-                received = _enlarge(udp, SO_RCVBUFFORCE, socket.SO_RCVBUF, wanted[0])
-                sent = _enlarge(udp, SO_SNDBUFFORCE, socket.SO_SNDBUF, wanted[1])
-                given = (min(given[0], received), min(given[1], sent))
-        warning = shortage(given, wanted)
-        if warning and warning != self._warning:
-            log.warning("%s", warning)
-        self._warning = warning
-
     def _close(self, udp: set[Address], admin: set[Address]) -> None:
         for where in udp:
             log.info("no longer listening on udp %s", format_address(*where))
-            for one in self._udp.pop(where):
+            for one in self._groups.pop(where).sockets:
                 one.close()
         for where in admin:
             self._admin.pop(where).close()

@@ -107,6 +107,8 @@ class Child:
     title: str
     ready_fd: int
     """The master's end of the pipe; -1 once it is closed."""
+    ready_writer: int
+    """The child's end of it, open in the master until the child is born."""
     said: bytes = b""
     reopen_wanted: bool = False
     """Logs were rotated before the child could take a signal."""

@@ -45,6 +45,16 @@ def slot_of(cid: bytes) -> int:
     return cid[SLOT_OFFSET] ^ cid[MASK_OFFSET]
 
 
+def spread(dcid: bytes, count: int) -> int:
+    """Say which of `count` workers a connection ID belongs to that a client has chosen.
+
+    Clients choose at least 8 unpredictable octets (RFC 9000 section 7.2), of which the first four
+    are taken; all datagrams of a client's first flight have the same, whatever address they
+    come from.
+    """
+    return int.from_bytes(dcid[:4], "big") % count
+
+
 def reset_token(key: bytes, cid: bytes) -> bytes:
     """Derive the stateless reset token of a connection ID (RFC 9000 section 10.3.2)."""
     return hmac.digest(key, cid, "sha256")[:RESET_TOKEN_LENGTH]

@@ -12,24 +12,31 @@ from dataclasses import dataclass
 
 from spooky.handover import Mailboxes
 from spooky.protocol.messages import Path
+from spooky.worker.steering import Hop
 
 LETTER_BYTES = 66_000
 """The largest UDP datagram, 65,527 octets, and what is written before it."""
 READS_PER_WAKEUP = 256
 
-_HEADER = struct.Struct("!BBHIII")
-"""Listener, flags, peer's port, flow information, scope, interface."""
+_HEADER = struct.Struct("!HBBBHIII")
+"""Listener, hop, sender, flags, peer's port, flow information, scope, interface."""
 _FLAG_IPV6 = 1
 _FLAG_LOCAL = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A datagram handed over: `listener` is the index of the listener it arrived at."""
+    """A datagram handed over.
+
+    `listener` is the number of the one it arrived at (`handover.BoundListener`), `sender` the
+    slot that it comes from.
+    """
 
     listener: int
     path: Path
     datagram: bytes
+    hop: Hop
+    sender: int
 
 
 def seal(letter: Letter) -> bytes:
@@ -42,13 +49,14 @@ def seal(letter: Letter) -> bytes:
     if letter.path.local is not None:
         flags |= _FLAG_LOCAL
         local = letter.path.local
-    header = _HEADER.pack(letter.listener, flags, peer[1], flow, scope, letter.path.interface)
+    head = (letter.listener, letter.hop, letter.sender, flags)
+    header = _HEADER.pack(*head, peer[1], flow, scope, letter.path.interface)
     return b"".join((header, address, local, letter.datagram))
 
 
 def unseal(data: bytes) -> Letter:
     """Decode a letter; only our own workers can write one, so it is trusted to be whole."""
-    listener, flags, port, flow, scope, interface = _HEADER.unpack_from(data)
+    listener, hop, sender, flags, port, flow, scope, interface = _HEADER.unpack_from(data)
     size = 16 if flags & _FLAG_IPV6 else 4
     at = _HEADER.size + size
     host = str(ipaddress.ip_address(data[_HEADER.size : at]))
@@ -57,14 +65,14 @@ def unseal(data: bytes) -> Letter:
         local = data[at : at + size]
         at += size
     peer = (host, port, flow, scope) if flags & _FLAG_IPV6 else (host, port)
-    return Letter(listener, Path(peer, local, interface), data[at:])
+    return Letter(listener, Path(peer, local, interface), data[at:], Hop(hop), sender)
 
 
 class Handoff:
     """This worker's end of the mailboxes."""
 
     def __init__(self, slot: int, mailboxes: Mailboxes) -> None:
-        self._slot = slot
+        self.slot = slot
         self._mailboxes = mailboxes
         self.sent = 0
         self.received = 0
@@ -75,15 +83,14 @@ class Handoff:
         """The socket to read letters from."""
         return self._mailboxes.mine
 
-    def is_elsewhere(self, slot: int) -> bool:
-        """Say whether a slot is another worker's."""
-        return slot != self._slot and slot < len(self._mailboxes.of)
-
     def send(self, slot: int, letter: Letter) -> None:
-        """Hand a datagram over to the owner of `slot`."""
+        """Hand a datagram over to the worker of `slot`.
+
+        Dropped, as by a full socket, if its mailbox is full or was made after this worker.
+        """
         try:
             self._mailboxes.of[slot].send(seal(letter))
-        except OSError:
+        except (OSError, IndexError):
             self.dropped += 1
         else:
             self.sent += 1

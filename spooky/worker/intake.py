@@ -16,36 +16,61 @@ from aioquic.quic.configuration import QuicConfiguration
 
 from spooky.protocol import cid as cids
 from spooky.protocol import datagram as datagrams
+from spooky.protocol import stateless
 from spooky.protocol.aioquic_engine import AioquicEngine
 from spooky.protocol.messages import Path
 from spooky.protocol.quic import SUPPORTED_VERSIONS, ServerSettings
+from spooky.worker.allowance import Allowance
 from spooky.worker.client import Client, ClientHome
+from spooky.worker.farewell import announcements
 from spooky.worker.handoff import Handoff, Letter
 from spooky.worker.services import Services
+from spooky.worker.steering import Arrival, HandOver, Steerer, Verdict
 from spooky.worker.timers import Timers
 from spooky.worker.udp import UdpSocket
 
+SHORTEST_DCID = 8
+"""Of a client's first packets (RFC 9000 section 7.2)."""
 SMALLEST_INITIAL = 1200
 """A client's Initial fills a datagram of at least this size (RFC 9000 section 14.1)."""
 
 
+ANSWERS_A_SECOND = 1000
+"""Stateless resets and refusals: anybody can ask for them."""
+
+
+@dataclass(slots=True)
+class Reader:
+    """A socket to read, and its place in its group."""
+
+    place: int
+    udp: UdpSocket
+
+
 @dataclass(slots=True)
 class Port:
-    """A listener as this worker serves it."""
+    """A listener as this worker serves it; `settings` None: for connections of others alone."""
 
-    index: int
+    number: int
     udp: UdpSocket
-    settings: ServerSettings
-    configuration: QuicConfiguration
+    """To send from."""
+    readers: tuple[Reader, ...]
+    settings: ServerSettings | None
+    configuration: QuicConfiguration | None
+    is_shared: bool = False
 
 
 @dataclass(slots=True)
 class IntakeCounters:
-    """Datagrams that did not reach a connection, and why."""
+    """What came in and did not reach a connection of this worker, and why; connections begun."""
 
     unroutable: int = 0
     malformed: int = 0
     refused: int = 0
+    resets: int = 0
+    opened: int = 0
+    late: int = 0
+    """Wanted a connection of this worker after it was no longer the one that serves."""
 
 
 class Intake(ClientHome):
@@ -56,51 +81,60 @@ class Intake(ClientHome):
         loop: asyncio.AbstractEventLoop,
         ports: list[Port],
         handoff: Handoff,
+        steerer: Steerer,
         services: Services,
     ) -> None:
         self._loop = loop
-        self._ports = ports
+        self._ports = {port.number: port for port in ports}
         self._handoff = handoff
+        self._steerer = steerer
+        self._answers = Allowance(ANSWERS_A_SECOND, time.monotonic)
         self._services = services
         self._clients: dict[bytes, Client] = {}
         self._all: set[Client] = set()
         self._dirty: set[Client] = set()
         self._flush_due = False
-        self._accepting = True
         self._on_empty: Callable[[], None] | None = None
         self._timers = Timers(loop, time.monotonic)
-        self._closed = 0
         self.counters = IntakeCounters()
 
     # --- life -------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to read."""
-        for port in self._ports:
+        for port in self._ports.values():
             port.udp.when_full = partial(self._await_room, port.udp)
-            self._loop.add_reader(port.udp.socket.fileno(), self._readable, port)
+            for reader in port.readers:
+                self._loop.add_reader(reader.udp.socket.fileno(), self._readable, port, reader)
         self._loop.add_reader(self._handoff.socket.fileno(), self._mailbox_readable)
 
-    def drain(self, on_empty: Callable[[], None]) -> None:
+    def drain(self, on_empty: Callable[[], None], quiet: float) -> None:
         """Take no new connections, let open requests finish; call `on_empty` when all is done.
+
+        A connection is done after `quiet` seconds without a request.
 
         The sockets are not read any more where a successor does; what is for a connection of
         ours comes by mailbox then.
         """
-        self._accepting = False
         self._on_empty = on_empty
-        for client in list(self._all):
-            client.drain()
+        clients = list(self._all)
+        for client, after in zip(clients, announcements(quiet, len(clients)), strict=True):
+            client.drain(quiet, after)
         self._check_empty()
+
+    def refuse(self) -> None:
+        """Refuse what comes on the connections that are still open, while drained."""
+        for client in list(self._all):
+            client.refuse()
 
     def stop_reading(self) -> None:
         """Leave the sockets to the successor."""
-        for port in self._ports:
-            self._loop.remove_reader(port.udp.socket.fileno())
+        for port in self._ports.values():
+            for reader in port.readers:
+                self._loop.remove_reader(reader.udp.socket.fileno())
 
     def close(self, code: int, reason: str) -> None:
         """Close all connections now, and send what tells the clients."""
-        self._accepting = False
         for client in list(self._all):
             client.close(code, reason)
         self._flush()
@@ -112,44 +146,35 @@ class Intake(ClientHome):
         """Count the client connections."""
         return len(self._all)
 
-    def take_closed(self) -> int:
-        """Return how many connections have ended since the last call."""
-        closed, self._closed = self._closed, 0
-        return closed
-
     # --- in ---------------------------------------------------------------------------------
 
-    def _readable(self, port: Port) -> None:
+    def _readable(self, port: Port, reader: Reader) -> None:
         now = time.monotonic()
         clients = self._clients
         length = cids.CID_LENGTH + 1
-        for data, path in port.udp.receive():
+        for data, path in reader.udp.receive():
             # The common case first: a short header, then one of our connection IDs.
             client = None if data[:1] >= b"\x80" else clients.get(data[1:length])
             if client is not None:
                 client.receive(data, path, now)
             else:
-                self._route(port, data, path, now)
+                arrival = Arrival(place=reader.place, is_shared=port.is_shared)
+                self._route(port, data, path, arrival)
 
     def _mailbox_readable(self) -> None:
-        now = time.monotonic()
         for letter in self._handoff.receive():
-            client = self._clients.get(datagrams.classify(letter.datagram).dcid)
-            if client is not None:
-                # The sender's listeners may be those of another generation.
-                client.receive(letter.datagram, letter.path, now)
-            elif letter.listener < len(self._ports):
-                port = self._ports[letter.listener]
-                self._route(port, letter.datagram, letter.path, now, handed_over=True)
+            arrival = Arrival(hop=letter.hop, sender=letter.sender)
+            self._route(self._ports.get(letter.listener), letter.datagram, letter.path, arrival)
 
-    def _route(
-        self, port: Port, data: bytes, path: Path, now: float, *, handed_over: bool = False
-    ) -> None:
-        """Find the owner of a datagram that is not plainly one of ours."""
+    def _route(self, port: Port | None, data: bytes, path: Path, arrival: Arrival) -> None:
+        """Find the owner of a datagram that is not plainly one of ours.
+
+        `port` is None where it came to a listener of another generation's configuration.
+        """
         datagram = datagrams.classify(data)
         client = self._clients.get(datagram.dcid)
         if client is not None:
-            client.receive(data, path, now)
+            client.receive(data, path, time.monotonic())
             return
         match datagram.kind:
             case datagrams.Kind.GARBAGE:
@@ -160,38 +185,68 @@ class Intake(ClientHome):
                 return
             case _:
                 pass
-        if not handed_over and cids.is_ours(datagram.dcid):
-            slot = cids.slot_of(datagram.dcid)
-            if self._handoff.is_elsewhere(slot):
-                self._handoff.send(slot, Letter(port.index, path, data))
-                return
-        if datagram.kind is datagrams.Kind.INITIAL and len(data) >= SMALLEST_INITIAL:
-            self._open(port, datagram.dcid, data, path, now)
-        else:
-            self.counters.unroutable += 1
+        verdict = self._steerer.decide(datagram.kind, datagram.dcid, arrival)
+        if isinstance(verdict, HandOver):
+            if port is not None:
+                letter = Letter(port.number, path, data, verdict.hop, self._handoff.slot)
+                self._handoff.send(verdict.slot, letter)
+                self.counters.late += verdict.late
+        elif port is not None:
+            self._carry_out(verdict, port, datagram, data, path)
+
+    def _carry_out(
+        self,
+        verdict: Verdict,
+        port: Port,
+        datagram: datagrams.Datagram,
+        data: bytes,
+        path: Path,
+    ) -> None:
+        is_initial = datagram.kind is datagrams.Kind.INITIAL and len(data) >= SMALLEST_INITIAL
+        match verdict:
+            # Shorter ones must not be chosen by clients (RFC 9000 section 7.2).
+            case Verdict.OPEN if is_initial and len(datagram.dcid) >= SHORTEST_DCID:
+                self._open(port, datagram.dcid, data, path)
+            case Verdict.REFUSE if is_initial:
+                self.counters.refused += 1
+                answer = stateless.refusal(datagram, os.urandom(cids.CID_LENGTH))
+                self._answer(port, answer, path)
+            case Verdict.RESET if port.settings is not None:
+                key, rand = port.settings.reset_key, os.urandom(stateless.LARGEST_RESET)
+                reset = stateless.reset(datagram.dcid, len(data), key, rand)
+                if reset is not None:
+                    self.counters.resets += 1
+                    self._answer(port, reset, path)
+            case _:
+                self.counters.unroutable += 1
+
+    def _answer(self, port: Port, answer: bytes, path: Path) -> None:
+        """Send what needs no connection, where there is room for it."""
+        if not port.udp.waiting and self._answers.take():
+            port.udp.send([(answer, path)])
 
     def _negotiate_version(
-        self, port: Port, datagram: datagrams.Datagram, data: bytes, path: Path
+        self, port: Port | None, datagram: datagrams.Datagram, data: bytes, path: Path
     ) -> None:
-        if len(data) < SMALLEST_INITIAL or port.udp.waiting:
+        if len(data) < SMALLEST_INITIAL or port is None:
             self.counters.malformed += 1
             return
         answer = datagrams.version_negotiation(
             datagram.dcid, datagram.scid, SUPPORTED_VERSIONS, os.urandom(1)
         )
-        port.udp.send([(answer, path)])
+        self._answer(port, answer, path)
 
-    def _open(self, port: Port, dcid: bytes, data: bytes, path: Path, now: float) -> None:
-        if not self._accepting or len(dcid) < 8:
-            # Shorter ones must not be used by clients (RFC 9000 section 7.2).
-            self.counters.refused += 1
+    def _open(self, port: Port, dcid: bytes, data: bytes, path: Path) -> None:
+        if port.settings is None or port.configuration is None:
+            self.counters.unroutable += 1
             return
+        self.counters.opened += 1
         engine = AioquicEngine(port.settings, port.configuration, dcid)
         client = Client(self, engine, port.udp, self._services, path)
         self._all.add(client)
         for cid in (dcid, *engine.connection_ids()):
             self.learn(cid, client)
-        client.receive(data, path, now)
+        client.receive(data, path, time.monotonic())
 
     # --- out --------------------------------------------------------------------------------
 
@@ -244,7 +299,6 @@ class Intake(ClientHome):
             self.forget(cid, client)
         self._all.discard(client)
         self._timers.discard(client)
-        self._closed += 1
         self._check_empty()
 
     def _check_empty(self) -> None:

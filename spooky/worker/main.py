@@ -13,32 +13,34 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
 import uvloop
 
 from spooky import log as logs
 from spooky.config.certs import Identity, covers
 from spooky.errors import ExitCode, H3Code
-from spooky.handover import WorkerSpec
+from spooky.handover import BoundListener, Steering, WorkerSpec
 from spooky.protocol.headers import request_ids
 from spooky.protocol.quic import ServerSettings
-from spooky.shm import Column, ProcessState
+from spooky.shm.processes import Column, ProcessState
 from spooky.worker.deadlines import Sweep
+from spooky.worker.farewell import RELOAD_QUIET_S, STOP_QUIET_S
 from spooky.worker.handoff import Handoff
-from spooky.worker.intake import Intake, Port
+from spooky.worker.intake import Intake, Port, Reader
 from spooky.worker.observe import Observer
 from spooky.worker.services import Services
+from spooky.worker.steering import Steerer
+from spooky.worker.traffic import BackendTraffic
 from spooky.worker.udp import UdpSocket
 from spooky.worker.upstreams import make_upstreams
 
 log = logging.getLogger("spooky.worker")
 
 HEARTBEAT_S = 0.5
-COLLECT_AFTER = 250
-"""Closed connections, of about 90 KiB each, that are worth a full collection."""
-COLLECT_BEATS = 20
-"""Heartbeats after which fewer are collected, too."""
 ACCESS_FLUSH_S = 0.2
+LAST_CALL_S = 1.0
+"""Before the drain timeout: new requests are refused from here on, as they would be cut short."""
 PROMOTION_POLL_S = 0.002
 """Between looks at whether this generation is the one that serves, until it is."""
 
@@ -61,8 +63,11 @@ class Worker:
         self._done = asyncio.Event()
         config = spec.config
         self._access = logs.AccessLog(config.log.access) if config.log.access else None
-        self._observer = Observer(self._access, config.log.format)
         self._upstreams = make_upstreams(config, spec.client_contexts, loop, random.random)
+        self._traffic = BackendTraffic(
+            spec.memory.traffic, spec.slot, spec.backend_rows, self._upstreams.pools()
+        )
+        self._observer = Observer(self._access, config.log.format, self._traffic.record)
         self._services = Services(
             loop=loop,
             limits=config.limits,
@@ -72,12 +77,13 @@ class Worker:
             misdirected=_misdirected(spec),
         )
         self._handoff = Handoff(spec.slot, spec.mailboxes)
-        self._intake = Intake(loop, _make_ports(spec), self._handoff, self._services)
+        self._steerer = Steerer(spec.slot, spec.generation, spec.steering, spec.memory, _now_ms)
+        self._intake = Intake(loop, _make_ports(spec), self._handoff, self._steerer, self._services)
         self._sweep = Sweep(self._services)
-        self._row = spec.table.row(spec.process_row)
+        self._row = spec.memory.processes.row(spec.slot)
         self._draining = False
-        self._beats = 0
-        self._closed = 0
+        self._published: dict[Column, int] = {}
+        """How much of each total the row has."""
 
     async def serve(self) -> int:
         """Serve until told to leave."""
@@ -97,10 +103,10 @@ class Worker:
         return ExitCode.OK
 
     def _start_when_active(self) -> None:
-        """Begin to read once the master has made this generation the one that serves."""
+        """Begin to read; where sockets are shared with another generation, once this one serves."""
         if self._draining:
             return
-        if self._spec.table.is_active(self._spec.generation):
+        if self._spec.steering is Steering.KERNEL or self._steerer.is_serving():
             self._intake.start()
             log.info("serving")
         else:
@@ -108,23 +114,29 @@ class Worker:
 
     # --- what recurs ------------------------------------------------------------------------
 
-    def _collect(self) -> None:
-        """Free closed connections, which are cycles that the collector alone would leave."""
-        self._closed += self._intake.take_closed()
-        if self._closed >= COLLECT_AFTER or (self._closed and self._beats % COLLECT_BEATS == 0):
-            self._closed = 0
-            gc.collect()
-
     def _beat(self) -> None:
         """Publish that the loop turns, and the gauges."""
         row = self._row
-        row.set(Column.HEARTBEAT_MS, int(time.monotonic() * 1000))
+        row.set(Column.HEARTBEAT_MS, _now_ms())
         row.set(Column.CONNECTIONS, self._intake.connections())
         row.set(Column.IN_FLIGHT, len(self._services.exchanges))
         row.add(Column.REQUESTS_TOTAL, self._observer.take_count())
-        self._beats += 1
-        self._collect()
+        for column, count in self._totals():
+            row.add(column, count - self._published.get(column, 0))
+            self._published[column] = count
+        self._traffic.publish_gauges()
         self._loop.call_later(HEARTBEAT_S, self._beat)
+
+    def _totals(self) -> list[tuple[Column, int]]:
+        """Say what was counted since the start of this process."""
+        counters = self._intake.counters
+        return [
+            (Column.OPENED_TOTAL, counters.opened),
+            (Column.HANDED_OVER_TOTAL, self._handoff.sent),
+            (Column.LATE_TOTAL, counters.late),
+            (Column.REFUSED_TOTAL, counters.refused),
+            (Column.RESETS_TOTAL, counters.resets),
+        ]
 
     def _flush_access(self) -> None:
         if self._access is not None:
@@ -145,11 +157,14 @@ class Worker:
         self._draining = True
         self._row.set(Column.STATE, ProcessState.DRAINING)
         log.info("draining %d connections", self._intake.connections())
-        if not self._spec.table.is_active(self._spec.generation):
+        quiet = STOP_QUIET_S if self._steerer.is_serving() else RELOAD_QUIET_S
+        if self._spec.steering is Steering.USERSPACE and not self._steerer.is_serving():
             # A successor reads the sockets now and hands over what is for connections of ours.
             self._intake.stop_reading()
-        self._loop.call_later(self._spec.config.drain_timeout, self._done.set)
-        self._intake.drain(self._done.set)
+        timeout = self._spec.config.drain_timeout
+        self._loop.call_later(max(timeout - LAST_CALL_S, timeout / 2), self._intake.refuse)
+        self._loop.call_later(timeout, self._done.set)
+        self._intake.drain(self._done.set, quiet)
 
     async def _leave(self) -> None:
         left = self._intake.connections()
@@ -163,11 +178,22 @@ class Worker:
 
 
 def _make_ports(spec: WorkerSpec) -> list[Port]:
-    ports = []
-    for index, (bound, identities) in enumerate(zip(spec.listeners, spec.identities, strict=True)):
-        settings = _server_settings(spec, identities.select)
-        ports.append(Port(index, UdpSocket(bound.socket), settings, settings.configuration()))
-    return ports
+    # What is left of other configurations comes after the listeners of this one.
+    identities = [*spec.identities, *[None] * (len(spec.listeners) - len(spec.identities))]
+    return [
+        _make_port(spec, bound, store)
+        for bound, store in zip(spec.listeners, identities, strict=True)
+    ]
+
+
+def _make_port(spec: WorkerSpec, bound: BoundListener, store: Any) -> Port:
+    readers = tuple(Reader(place, UdpSocket(one)) for place, one in bound.reads)
+    udp = readers[0].udp if readers else UdpSocket(bound.sender)
+    if store is None:
+        return Port(bound.number, udp, readers, None, None)
+    settings = _server_settings(spec, store.select)
+    configuration = settings.configuration()
+    return Port(bound.number, udp, readers, settings, configuration, bound.is_shared)
 
 
 def _server_settings(spec: WorkerSpec, select: Callable[[str | None], Identity]) -> ServerSettings:
@@ -203,3 +229,7 @@ def _misdirected(spec: WorkerSpec) -> Callable[[str | None, str], bool]:
         )
 
     return misdirected
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,195 @@
+"""Generations made real: read, admitted, placed, promoted, retired.
+
+Owns the blueprints and what happens outside of the fleet's bookkeeping when a generation changes
+its state: sockets, steering, shared memory, the word to the operator. It forks nothing and
+decides nothing: `plan` says when, the arbiter calls.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from operator import attrgetter
+
+from spooky import log as logs
+from spooky.config.model import Config
+from spooky.errors import ConfigError, SpookyError, StartupError
+from spooky.master.bind import Address
+from spooky.master.blueprint import Blueprint, Estate, Resolved, identities_of
+from spooky.master.notify import Notifier
+from spooky.master.slots import Fleet, Generation
+from spooky.master.sockets import Crew
+from spooky.shm.instance import Serving
+from spooky.shm.processes import SLOT_LIMIT
+
+log = logging.getLogger(__name__)
+
+
+class Rollout:
+    """The generations of one master."""
+
+    def __init__(
+        self,
+        read: Callable[[], Resolved],
+        fleet: Fleet,
+        estate: Estate,
+        notifier: Notifier,
+        first: Config,
+    ) -> None:
+        """Take how to `read` the configuration anew, and the `first` one, some of which stays."""
+        self._read = read
+        self._fleet = fleet
+        self._estate = estate
+        self._sockets = estate.sockets
+        self._instance = estate.memory.instance
+        self._notifier = notifier
+        self._first = first
+        self.blueprints: dict[int, Blueprint] = {}
+
+    def open(self, blueprint: Blueprint) -> Generation:
+        """Begin a generation; it gets its slots when there is room."""
+        config = blueprint.config
+        generation = self._fleet.begin_roll(
+            config.worker_processes, config.drain_timeout, config.worker_timeout
+        )
+        self.blueprints[generation.number] = blueprint
+        if self._fleet.find_room(generation.workers) is None:
+            log.warning("the reload waits until an older generation has drained")
+        return generation
+
+    def load(self) -> None:
+        """Read the configuration anew and begin a generation from it, or say why not."""
+        log.info("reloading the configuration")
+        self._notifier.reloading()
+        self._instance.begin_reload()
+        try:
+            self.open(self._admit(self._read()))
+        except ConfigError as error:
+            self.give_up("\n".join(str(problem) for problem in error.problems))
+        except (SpookyError, OSError) as error:
+            self.give_up(str(error))
+        except Exception as error:
+            # The old generation serves; no fault in reading the new file may change that.
+            log.exception("a bug")
+            self.give_up(f"{type(error).__name__}: {error}")
+
+    def _admit(self, resolved: Resolved) -> Blueprint:
+        """Make all that the new configuration needs besides processes."""
+        config = resolved.config
+        check_workers(config)
+        for key in ("pid", "steering", "limits.backend_rows"):
+            value = attrgetter(key)
+            if (was := value(self._first)) != value(config):
+                log.warning("%s: still %s; restart to change it", key, was)
+        tell(resolved)
+        blueprint = self._estate.blueprint(resolved)
+        blueprint.prepare_logs()
+        self._sockets.bind(config.listen, config.admin, config.limits)
+        return blueprint
+
+    def give_up(self, reason: str, what: str = "reload") -> None:
+        """Say that a reload, or `what` it was, failed, and why."""
+        for line in reason.splitlines():
+            log.error("%s refused: %s", what, line)
+        log.error("%s refused, the old configuration stays", what)
+        self.release_backends()
+        self._instance.end_reload(reason, succeeded=False)
+        self._notifier.ready(f"serving; the last {what} was refused")
+
+    def place(self, generation: Generation) -> None:
+        """Make the sockets of a generation's slots."""
+        limits = self.blueprints[generation.number].config.limits
+        try:
+            self._sockets.make_room(generation.slots.stop, generation.workers, limits)
+        except (StartupError, OSError) as error:
+            generation.failure = str(error)
+        if self._instance.serving().generation == generation.number:
+            # The first one of all: nothing is there whose clients could be taken away.
+            self.steer()
+
+    def promote(self, generation: Generation) -> None:
+        """Let a generation serve new clients."""
+        number, workers = generation.number, generation.workers
+        is_reload = self._instance.serving().generation != number
+        if is_reload:
+            self._instance.promote(Serving(number, generation.slots.start, workers), now_ms())
+            self.steer()
+        self._describe_backends(generation)
+        try:
+            logs.configure(self.blueprints[number].config.log, "master")
+        except OSError as error:
+            log.error("the master's log stays where it is: %s", error)
+        log.info("generation %d serves with %d workers", number, workers)
+        if is_reload:
+            text = f"generation {number}, {workers} worker{'s' if workers > 1 else ''}"
+            self._instance.end_reload(text, succeeded=True)
+        self._notifier.ready(f"serving with {workers} workers")
+
+    def retire(self, generation: int) -> None:
+        """Let go of what only a generation needed whose processes are gone."""
+        del self.blueprints[generation]
+        configs = [blueprint.config for blueprint in self.blueprints.values()]
+        self._sockets.keep_only(
+            (listener for config in configs for listener in config.listen),
+            (config.admin for config in configs),
+        )
+        self.steer()
+        self.release_backends()
+
+    def release_backends(self) -> None:
+        """Free the rows of backends that no process has any more."""
+        fleet = self._fleet
+        # Another master beside this one has processes, and backends, that are not known here.
+        if not (fleet.taken or fleet.is_handing_over or fleet.is_superseded):
+            configs = (blueprint.config for blueprint in self.blueprints.values())
+            self._estate.memory.release_backends(identities_of(configs))
+
+    def _describe_backends(self, generation: Generation) -> None:
+        """Enter in shared memory what the configuration that serves says of its backends."""
+        blueprint = self.blueprints[generation.number]
+        names: dict[int, list[str]] = {}
+        weights: dict[int, int] = {}
+        for upstream in blueprint.config.upstream:
+            for backend in upstream.backends:
+                row = blueprint.backend_rows[backend.identity]
+                names.setdefault(row, []).append(f"{upstream.name}/{backend.id}")
+                weights[row] = max(weights.get(row, 0), backend.weight)
+        for row, of_row in names.items():
+            name = ", ".join(of_row)
+            self._estate.memory.backends.row(row).describe(name, weights[row], generation.number)
+
+    def steer(self) -> None:
+        """Tell the kernel who serves each address, and which slots have a reader."""
+        crews = {one.number: crew_of(one) for one in self._fleet.generations.values() if one.slots}
+        in_charge = self._instance.serving().generation
+        serving: dict[Address, Crew] = {}
+        # An address that was given up goes to those who had it last, to be refused by them.
+        for number in sorted(crews, key=lambda one: (one == in_charge, one)):
+            for listener in self.blueprints[number].config.listen:
+                serving[listener.address, listener.port] = crews[number]
+        others = [Crew(taken.start, len(taken)) for taken in self._fleet.taken]
+        self._sockets.steer(serving, [*crews.values(), *others])
+
+
+def crew_of(generation: Generation) -> Crew:
+    """Say which slots a generation has."""
+    return Crew(generation.slots.start, generation.workers)
+
+
+def tell(resolved: Resolved) -> None:
+    """Log what the operator should know of a configuration though it is no fault."""
+    for notice in resolved.notices:
+        log.warning("configuration: %s", notice)
+
+
+def check_workers(config: Config) -> None:
+    """Refuse more workers than there are slots for; StartupError."""
+    most = SLOT_LIMIT // 2
+    if config.worker_processes > most:
+        raise StartupError(
+            f"worker_processes: at most {most} are possible, got {config.worker_processes}"
+        )
+
+
+def now_ms() -> int:
+    """Read the monotonic clock, in milliseconds."""
+    return time.monotonic_ns() // 1_000_000

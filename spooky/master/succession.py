@@ -1,0 +1,155 @@
+"""From one master to the next: what either of the two does in an upgrade.
+
+Owns the steps; `takeover` owns how they talk. The old master starts the new one, goes on serving
+until it hears that the new one does, and drains then. If the new one fails, or takes too long, it
+never happened.
+"""
+
+import logging
+import os
+import selectors
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import setproctitle
+
+from spooky import __version__
+from spooky.master import takeover
+from spooky.master.blueprint import Estate
+from spooky.master.notify import Notifier
+from spooky.master.pidfile import Pidfile
+from spooky.master.rollout import Rollout
+from spooky.master.slots import Fleet, Slot, Stop
+from spooky.master.takeover import Heritage, Successor
+from spooky.shm.instance import Cell
+from spooky.shm.processes import KEEPER_ROWS
+
+log = logging.getLogger(__name__)
+
+UPGRADE_TIMEOUT_S: Final = 60.0
+"""For a new master to start and to say that it serves."""
+
+
+@dataclass(slots=True)
+class Succession:
+    """A master's part in it, as the old one, the new one, or first the one and then the other."""
+
+    heritage: Heritage | None
+    fleet: Fleet
+    estate: Estate
+    rollout: Rollout
+    notifier: Notifier
+    pidfile: Pidfile
+    selector: selectors.BaseSelector
+    arguments: str
+    successor: Successor | None = None
+    successor_due: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.heritage is not None:
+            self.selector.register(self.heritage.channel, selectors.EVENT_READ, self.heritage)
+
+    @property
+    def predecessor(self) -> int | None:
+        """The process that this one takes over from."""
+        return self.heritage.state["pid"] if self.heritage is not None else None
+
+    def check_time(self, now: float) -> None:
+        """Give up a new master that takes too long."""
+        if self.successor is not None and now > self.successor_due:
+            self.fail("the new master was not ready in time")
+
+    def close_in_child(self) -> None:
+        """Close, in a process that was just born, what is between masters."""
+        for one in (self.heritage, self.successor):
+            if one is not None:
+                one.channel.close()
+
+    def begin(self) -> None:
+        """Start the program that is installed now, to take over from this process."""
+        self.estate.memory.instance.begin_reload()
+        if reason := self._objection():
+            self.rollout.give_up(reason, "upgrade")
+            return
+        log.info("upgrading: starting a new master")
+        fleet = self.fleet
+        state = {
+            **self.estate.describe(),
+            "pid": os.getpid(),
+            "last_generation": fleet.last_generation,
+            "keeper": sum(KEEPER_ROWS) - fleet.keeper.number,
+            "taken": [[one.slots.start, one.slots.stop] for one in fleet.generations.values()],
+        }
+        try:
+            new = takeover.start(state, self.estate.filenos(), self.notifier.environment())
+        except OSError as error:
+            self.rollout.give_up(f"cannot start a new master: {error.strerror}", "upgrade")
+            return
+        self.successor, self.successor_due = new, time.monotonic() + UPGRADE_TIMEOUT_S
+        self.selector.register(new.channel, selectors.EVENT_READ, new)
+        fleet.is_handing_over = True
+
+    def _objection(self) -> str:
+        """Say why there cannot be an upgrade now; empty: there can."""
+        if os.getpid() == 1:
+            return "process 1 cannot hand over: its end would end the container"
+        if self.successor is not None or self.fleet.is_superseded:
+            return "another upgrade is under way"
+        if self.fleet.rolling is not None or self.fleet.stop is not Stop.NO:
+            return "a reload or stop is under way"
+        return ""
+
+    def hear_successor(self, new: Successor) -> None:
+        """Take in what the new master says."""
+        match new.listen():
+            case None:
+                pass
+            case takeover.READY:
+                log.info("process %d serves now; this one ends when its clients are done", new.pid)
+                self._let_go(new)
+                self.notifier.successor(new.pid)
+                self.fleet.is_superseded = True
+                self.fleet.request_stop(time.monotonic())
+                setproctitle.setproctitle(f"spooky: former master {self.arguments}")
+            case reason:
+                self.fail(reason or "the new master ended before it was ready")
+
+    def fail(self, reason: str) -> None:
+        """Send the new master away, if there is one, and go on as before."""
+        if self.successor is not None:
+            self.successor.dismiss()
+            self._let_go(self.successor)
+            self.rollout.give_up(reason, "upgrade")
+
+    def _let_go(self, new: Successor) -> None:
+        self.selector.unregister(new.channel)
+        new.channel.close()
+        self.successor = None
+        self.fleet.is_handing_over = False
+
+    def take_over(self) -> None:
+        """As a new master: be the one that operators find, and let the old one drain."""
+        if self.heritage is not None and self.fleet.taken:
+            self.estate.memory.instance.set(Cell.MASTER_PID, os.getpid())
+            self.estate.memory.instance.set_version(__version__)
+            self.pidfile.write(self.predecessor)
+            self.heritage.say(takeover.READY)
+
+    def hear_predecessor(self, heritage: Heritage) -> None:
+        """Take in that the old master is gone, with its slots."""
+        if heritage.is_over():
+            self.selector.unregister(heritage.channel)
+            self.fleet.taken = ()
+            self.rollout.steer()
+            self.rollout.release_backends()
+
+
+def fleet_beside(state: Mapping[str, Any]) -> Fleet:
+    """Make the fleet of a new master, beside the one of the old master."""
+    return Fleet(
+        keeper=Slot(state["keeper"]),
+        taken=tuple(range(start, stop) for start, stop in state["taken"]),
+        last_generation=state["last_generation"],
+    )

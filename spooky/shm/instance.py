@@ -1,0 +1,149 @@
+"""What is so for the whole instance: who serves, whether it takes more, how reloads went.
+
+Written by the serving master alone, read by everybody, a command line of another process
+included. What has to change as one is packed into one cell.
+"""
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+TEXT_OCTETS: Final = 2048
+
+
+class Cell(IntEnum):
+    """The cells of the instance."""
+
+    SERVING = 0
+    """A packed `Serving`."""
+    SERVING_SINCE_MS = 1
+    """The monotonic clock when it began to serve."""
+    PREVIOUS = 2
+    """The packed `Serving` before."""
+    ADMISSION = 3
+    """An `Admission`."""
+    MASTER_PID = 4
+    STARTED_MS = 5
+    """The monotonic clock when the instance started."""
+    RELOADS_BEGUN = 6
+    RELOADS_ENDED = 7
+    """The outcome of as many is known; that of the last is in the text."""
+    LAST_SUCCEEDED = 8
+    """Whether the last one that ended did: 1 or 0."""
+    TEXT_LENGTH = 9
+    VERSION = 10
+    """The version of the master's program: text, in this cell and the next."""
+
+
+class Admission(IntEnum):
+    """Whether the instance takes new connections."""
+
+    OPEN = 0
+    DRAINED = 1
+    """It goes on for the clients that it has, and takes no new ones."""
+    STOPPING = 2
+
+
+class Serving(NamedTuple):
+    """A generation that serves: its number, and its slots, from `first` on, `workers` of them."""
+
+    generation: int
+    first: int
+    workers: int
+
+    def holds(self, slot: int) -> bool:
+        """Say whether a slot is one of this generation's."""
+        return self.first <= slot < self.first + self.workers
+
+
+class Outcome(NamedTuple):
+    """How the last reload or upgrade that has ended went, and how many have."""
+
+    ended: int
+    succeeded: bool
+    text: str
+
+
+_FIXED_CELLS: Final = 16
+_VERSION_OCTETS: Final = 16
+
+
+def _pack(serving: Serving) -> int:
+    return serving.generation << 32 | serving.first << 16 | serving.workers
+
+
+def _unpack(cell: int) -> Serving:
+    return Serving(cell >> 32, cell >> 16 & 0xFFFF, cell & 0xFFFF)
+
+
+class Instance:
+    """The view of the instance's cells."""
+
+    CELLS: Final = _FIXED_CELLS + TEXT_OCTETS // 8
+
+    def __init__(self, cells: "memoryview[int]") -> None:
+        self._cells = cells
+        self._text = cells[_FIXED_CELLS : self.CELLS].cast("B")
+        self._version = cells[Cell.VERSION : Cell.VERSION + 2].cast("B")
+
+    def get(self, cell: Cell) -> int:
+        """Read a cell."""
+        return self._cells[cell]
+
+    def set(self, cell: Cell, value: int) -> None:
+        """Write a cell; `value` is 0 to 2**64 - 1."""
+        self._cells[cell] = value
+
+    @property
+    def version(self) -> str:
+        """The version of the serving master's program."""
+        return self._version.tobytes().rstrip(b"\0").decode(errors="replace")
+
+    def set_version(self, version: str) -> None:
+        """Write which version of the program serves."""
+        self._version[:] = version.encode()[:_VERSION_OCTETS].ljust(_VERSION_OCTETS, b"\0")
+
+    # --- who serves -------------------------------------------------------------------------
+
+    def serving(self) -> Serving:
+        """Say which generation serves new clients; generation 0: none yet."""
+        return _unpack(self._cells[Cell.SERVING])
+
+    def previous(self) -> Serving:
+        """Say which one served before it; generation 0: none."""
+        return _unpack(self._cells[Cell.PREVIOUS])
+
+    def promote(self, serving: Serving, now_ms: int) -> None:
+        """Let a generation serve from now on."""
+        self._cells[Cell.PREVIOUS] = self._cells[Cell.SERVING]
+        self._cells[Cell.SERVING_SINCE_MS] = now_ms
+        self._cells[Cell.SERVING] = _pack(serving)
+
+    @property
+    def admission(self) -> Admission:
+        """Whether new connections are taken."""
+        return Admission(self._cells[Cell.ADMISSION])
+
+    # --- reloads ----------------------------------------------------------------------------
+
+    def begin_reload(self) -> None:
+        """Note that a reload has begun."""
+        self._cells[Cell.RELOADS_BEGUN] += 1
+
+    def end_reload(self, text: str, *, succeeded: bool) -> None:
+        """Note how all reloads went that have begun."""
+        octets = text.encode()[:TEXT_OCTETS]
+        self._text[: len(octets)] = octets
+        self._cells[Cell.TEXT_LENGTH] = len(octets)
+        self._cells[Cell.LAST_SUCCEEDED] = int(succeeded)
+        self._cells[Cell.RELOADS_ENDED] = self._cells[Cell.RELOADS_BEGUN]
+
+    def outcome(self) -> Outcome:
+        """Say how the last reload that ended went."""
+        while True:
+            ended = self._cells[Cell.RELOADS_ENDED]
+            length = min(self._cells[Cell.TEXT_LENGTH], TEXT_OCTETS)
+            text = self._text[:length].tobytes().decode(errors="replace")
+            succeeded = bool(self._cells[Cell.LAST_SUCCEEDED])
+            # A reload that ended meanwhile may have mixed its text with that of the one before.
+            if ended == self._cells[Cell.RELOADS_ENDED]:
+                return Outcome(ended, succeeded, text)
