@@ -15,7 +15,7 @@ import yaml
 
 from spooky.errors import ConfigError, Problem
 
-MOST_PARTS = 200_000
+MOST_PARTS = 100_000
 """Keys and list items of one file, its aliases written out."""
 
 _TAG = "tag:yaml.org,2002:"
