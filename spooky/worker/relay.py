@@ -86,9 +86,7 @@ class Exchange:
         self._owed = 0
         """Octets of the response that the client has not made room for yet."""
         self._unread = 0
-        self._retries = 0
-        self._status = 0
-        self._sent_bytes = 0
+        self._retries = self._status = self._sent_bytes = 0
         services.exchanges.add(self)
 
     # --- the request ------------------------------------------------------------------------
@@ -125,6 +123,8 @@ class Exchange:
         if target is None:
             self.fail(kind, detail)
             return
+        if self._target is not None:
+            self._services.observer.record_retry(self._group.name, self._target.id, kind)
         self._target = target
         self._tried.append(target.index)
         head = headers.forward_request(
