@@ -17,9 +17,8 @@ from typing import Final
 from spooky import __version__
 from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import load_identities
-from spooky.config.check import inspect_files
 from spooky.config.dump import dump
-from spooky.config.load import load
+from spooky.config.load import load, load_and_inspect
 from spooky.config.model import Config
 from spooky.errors import ConfigError, ExitCode, SpookyError, StartupError
 from spooky.master import pidfile, signals, takeover
@@ -133,11 +132,9 @@ def _complain(text: str) -> None:
 
 def resolve(path: Path) -> Resolved:
     """Read a configuration and every file that it names. ConfigError, StartupError."""
-    loaded = load(path)
-    config, now = loaded.config, datetime.now(UTC)
-    inspection = inspect_files(config, now, loaded.places)
-    if inspection.problems:
-        raise ConfigError(list(inspection.problems), str(path))
+    now = datetime.now(UTC)
+    loaded, inspection = load_and_inspect(path, now)
+    config = loaded.config
     identities = tuple(
         load_identities(listener.tls, now, f"listen[{index}].tls", loaded.places)
         for index, listener in enumerate(config.listen)

@@ -21,6 +21,8 @@ class SharedKeys:
 
     reset: bytes
     """Derives stateless reset tokens from connection IDs (RFC 9000 section 10.3.2)."""
+    token: bytes
+    """Seals the tokens of Retry packets (RFC 9000 section 8.1.2)."""
 
 
 class Steering(Enum):

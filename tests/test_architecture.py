@@ -42,7 +42,7 @@ ALLOWED: dict[str, frozenset[str]] = {
 """Which parts of Spooky each part may import, over and above itself."""
 
 LIBRARIES: dict[str, frozenset[str]] = {
-    "protocol": words("aioquic h2 hpack hyperframe pylsqpack"),
+    "protocol": words("aioquic cryptography h2 hpack hyperframe pylsqpack"),
     "policy": words(""),
     "config": words("cryptography yaml"),
     "shm": words(""),

@@ -81,10 +81,11 @@ class Estate:
         self.sockets = Sockets(config.steering)
         if left is None:
             self.memory = SharedMemory.create(config.limits.backend_rows)
-            self._keys = SharedKeys(reset=secrets.token_bytes(32))
+            self._keys = SharedKeys(reset=secrets.token_bytes(32), token=secrets.token_bytes(32))
         else:
             self.memory = SharedMemory.attach(left["memory"], writable=True)
-            self._keys = SharedKeys(reset=bytes.fromhex(left["reset"]))
+            reset, token = bytes.fromhex(left["reset"]), bytes.fromhex(left["token"])
+            self._keys = SharedKeys(reset, token)
             self.sockets.adopt(left["sockets"])
 
     def describe(self) -> dict[str, Any]:
@@ -92,6 +93,7 @@ class Estate:
         return {
             "memory": self.memory.fd,
             "reset": self._keys.reset.hex(),
+            "token": self._keys.token.hex(),
             "sockets": self.sockets.describe(),
         }
 
