@@ -85,7 +85,7 @@ def stop_serving(memory: SharedMemory) -> None:
 
 
 STATES: list[tuple[str, Callable[[SharedMemory], None]]] = [
-    ("serving", lambda memory: None),
+    ("serving", lambda _: None),
     ("drained", lambda memory: memory.instance.set(Cell.ADMISSION, Admission.DRAINED)),
     ("stopping", lambda memory: memory.instance.set(Cell.ADMISSION, Admission.STOPPING)),
     ("reloading", lambda memory: memory.instance.begin_reload()),
@@ -106,8 +106,8 @@ def test_the_state_of_the_instance(
 @pytest.mark.parametrize(
     ("succeeded", "line"),
     [
-        (True, "reloaded: a reason on two lines"),
-        (False, "last reload refused: a reason on two lines"),
+        (True, "reloaded: two lines"),
+        (False, "last reload refused: two lines"),
     ],
 )
 def test_how_the_last_reload_ended(memory: SharedMemory, succeeded: bool, line: str) -> None:
@@ -151,7 +151,9 @@ def test_columns_stand_below_each_other(memory: SharedMemory) -> None:
 
 
 KEYS = {
-    "master": "generation last_reload last_reload_succeeded pid reloads state uptime_s usage version",
+    "master": (
+        "generation last_reload last_reload_succeeded pid reloads state uptime_s usage version"
+    ),
     "generations": "generation ready state workers",
     "workers": ("connections generation heartbeat_age_s in_flight pid requests slot state usage"),
     "keepers": "generation heartbeat_age_s pid state usage",
