@@ -162,6 +162,24 @@ def test_a_fifo_that_nobody_reads_is_waited_for_by_nobody(tmp_path: Path) -> Non
         assert "Traceback" not in done.stderr
 
 
+def test_a_reload_to_a_fifo_that_nobody_reads_is_given_up(tmp_path: Path) -> None:
+    log, fifo = tmp_path / "spooky.log", tmp_path / "fifo"
+    os.mkfifo(fifo)
+    path = write_config(tmp_path, log={"file": str(log), "access": "off"})
+    command = [sys.executable, "-m", "spooky", "-c", str(path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL) as running:
+        try:
+            wait_for(lambda: log.exists() and "generation 1 serves" in log.read_text(), "start")
+            path.write_text(path.read_text().replace(str(log), str(fifo)))
+            done = spooky("-s", "reload", "-c", path)
+            assert done.returncode == 1
+            reason = f"log.file: cannot open {fifo}: nobody reads this FIFO; start its reader first"
+            assert reason in done.stderr
+            assert "bug" not in log.read_text()
+        finally:
+            running.terminate()
+
+
 def test_a_log_that_is_no_file_is_a_problem_of_the_configuration(tmp_path: Path) -> None:
     path = write_config(tmp_path, log={"file": str(tmp_path), "access": str(tmp_path)})
     for arguments in (["-t"], []):
