@@ -1,4 +1,4 @@
-# make demo | test | lint | format | e2e | bench        (see CONTRIBUTING.md)
+# make demo | test | lint | format | e2e | e2e-long | bench        (see CONTRIBUTING.md)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests start real processes: two at a time are enough for two cores.
 JOBS ?= 2
 
-.PHONY: demo test e2e lint format bench schema clean
+.PHONY: demo test e2e e2e-long lint format bench schema clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -15,13 +15,16 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/spooky demo $(if $(DEMO_ONCE),--once)
+	$(BIN)/spooky demo
 
 test: $(STAMP)
 	$(BIN)/pytest -n $(JOBS) --dist loadscope
 
 e2e: $(STAMP)
-	$(BIN)/pytest -n $(JOBS) --dist loadscope -m e2e
+	$(BIN)/pytest -n $(JOBS) --dist loadscope -m 'e2e and not long'
+
+e2e-long: $(STAMP)
+	$(BIN)/pytest -s -m long
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

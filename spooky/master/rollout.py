@@ -7,17 +7,18 @@ decides nothing: `plan` says when, the arbiter calls.
 
 import logging
 import time
-from collections.abc import Callable
+from operator import attrgetter
 
 from spooky import log as logs
+from spooky.config.files import files_of
 from spooky.config.model import Config
 from spooky.errors import ConfigError, SpookyError, StartupError
 from spooky.master.bind import Address
-from spooky.master.blueprint import Blueprint, Estate, Resolved
+from spooky.master.blueprint import Blueprint, Estate, Program, Resolved, identities_of
 from spooky.master.notify import Notifier
 from spooky.master.slots import Fleet, Generation
 from spooky.master.sockets import Crew
-from spooky.master.spawn import find_credentials
+from spooky.master.watch import Watch
 from spooky.shm.instance import Serving
 from spooky.shm.processes import SLOT_LIMIT
 
@@ -29,15 +30,17 @@ class Rollout:
 
     def __init__(
         self,
-        read: Callable[[], Resolved],
+        program: Program,
         fleet: Fleet,
         estate: Estate,
         notifier: Notifier,
         first: Config,
     ) -> None:
-        """Take how to `read` the configuration anew, and the `first` one, some of which stays."""
-        self._read = read
+        """Take the `first` configuration, of which some things stay for the master's life."""
+        self._program = program
+        self._watch: Watch | None = None
         self._fleet = fleet
+        self._estate = estate
         self._sockets = estate.sockets
         self._instance = estate.memory.instance
         self._notifier = notifier
@@ -47,6 +50,7 @@ class Rollout:
     def open(self, blueprint: Blueprint) -> Generation:
         """Begin a generation; it gets its slots when there is room."""
         config = blueprint.config
+        self._follow(config)
         generation = self._fleet.begin_roll(
             config.worker_processes, config.drain_timeout, config.worker_timeout
         )
@@ -60,8 +64,10 @@ class Rollout:
         log.info("reloading the configuration")
         self._notifier.reloading()
         self._instance.begin_reload()
+        if self._watch is not None:
+            self._watch.mark()
         try:
-            self.open(self._admit(self._read()))
+            self.open(self._admit(self._program.read()))
         except ConfigError as error:
             self.give_up("\n".join(str(problem) for problem in error.problems))
         except (SpookyError, OSError) as error:
@@ -75,20 +81,38 @@ class Rollout:
         """Make all that the new configuration needs besides processes."""
         config = resolved.config
         check_workers(config)
-        for key in ("pid", "steering"):
-            if (was := getattr(self._first, key)) != getattr(config, key):
+        for key in ("pid", "steering", "limits.backend_rows"):
+            value = attrgetter(key)
+            if (was := value(self._first)) != value(config):
                 log.warning("%s: still %s; restart to change it", key, was)
         tell(resolved)
-        blueprint = Blueprint(resolved, find_credentials(config))
+        blueprint = self._estate.blueprint(resolved)
         blueprint.prepare_logs()
         self._sockets.bind(config.listen, config.admin, config.limits)
         return blueprint
+
+    def look_for_changes(self, now: float) -> None:
+        """Wish for a reload when the configuration or a file that it names has changed."""
+        if self._watch is not None and self._watch.changed(now):
+            log.info("the configuration, or a file that it names, has changed")
+            self._fleet.reload_wanted = True
+
+    def _follow(self, config: Config) -> None:
+        """Watch what a configuration is made of, if it says so."""
+        paths = [self._program.file, *files_of(config)]
+        if not config.watch:
+            self._watch = None
+        elif self._watch is None:
+            self._watch = Watch(paths)
+        else:
+            self._watch.follow(paths)
 
     def give_up(self, reason: str, what: str = "reload") -> None:
         """Say that a reload, or `what` it was, failed, and why."""
         for line in reason.splitlines():
             log.error("%s refused: %s", what, line)
         log.error("%s refused, the old configuration stays", what)
+        self.release_backends()
         self._instance.end_reload(reason, succeeded=False)
         self._notifier.ready(f"serving; the last {what} was refused")
 
@@ -110,6 +134,7 @@ class Rollout:
         if is_reload:
             self._instance.promote(Serving(number, generation.slots.start, workers), now_ms())
             self.steer()
+        self._describe_backends(generation)
         try:
             logs.configure(self.blueprints[number].config.log, "master")
         except OSError as error:
@@ -129,6 +154,29 @@ class Rollout:
             (config.admin for config in configs),
         )
         self.steer()
+        self.release_backends()
+
+    def release_backends(self) -> None:
+        """Free the rows of backends that no process has any more."""
+        fleet = self._fleet
+        # Another master beside this one has processes, and backends, that are not known here.
+        if not (fleet.taken or fleet.is_handing_over or fleet.is_superseded):
+            configs = (blueprint.config for blueprint in self.blueprints.values())
+            self._estate.memory.release_backends(identities_of(configs))
+
+    def _describe_backends(self, generation: Generation) -> None:
+        """Enter in shared memory what the configuration that serves says of its backends."""
+        blueprint = self.blueprints[generation.number]
+        names: dict[int, list[str]] = {}
+        weights: dict[int, int] = {}
+        for upstream in blueprint.config.upstream:
+            for backend in upstream.backends:
+                row = blueprint.backend_rows[backend.identity]
+                names.setdefault(row, []).append(f"{upstream.name}/{backend.id}")
+                weights[row] = max(weights.get(row, 0), backend.weight)
+        for row, of_row in names.items():
+            name = ", ".join(of_row)
+            self._estate.memory.backends.row(row).describe(name, weights[row], generation.number)
 
     def steer(self) -> None:
         """Tell the kernel who serves each address, and which slots have a reader."""

@@ -23,14 +23,18 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicProtocolVersion
 from cryptography import x509
 
+from tests.e2e.goaway import GOAWAY, GoawayReader
+
 Field: TypeAlias = tuple[bytes, bytes]
 Fields: TypeAlias = list[Field]
 
-GOAWAY = 0x7
 WAIT_S = 15.0
 SEND_BUFFER = 512 * 1024
 SOCKET_BUFFER = 4 << 20
 PACE_TICK_S = 0.05
+RESET_TOKEN_LENGTH = 16
+STATELESS_RESET = "stateless reset"
+"""The reason with which a client notes that the server knows it no more."""
 
 
 @dataclass(slots=True)
@@ -112,6 +116,7 @@ class H3Client(QuicConnectionProtocol):
     def __init__(self, quic: QuicConnection, authority: bytes) -> None:
         super().__init__(quic)
         self.http = _Http(quic)
+        self._goaway = GoawayReader()
         self.authority = authority
         self.exchanges: dict[int, Exchange] = {}
         self.terminated: events.ConnectionTerminated | None = None
@@ -121,12 +126,19 @@ class H3Client(QuicConnectionProtocol):
 
     def datagram_received(self, data: bytes | str, addr: Any) -> None:
         """Take a datagram. An acknowledgement is no event, but makes room to send."""
+        # aioquic knows no stateless reset (RFC 9000 section 10.3.1).
+        if data[-RESET_TOKEN_LENGTH:] == self._quic._peer_cid.stateless_reset_token:
+            self.quic_event_received(events.ConnectionTerminated(0, None, STATELESS_RESET))
+            self.vanish()
+            return
         super().datagram_received(data, addr)
         self._changed.set()
 
     def quic_event_received(self, event: events.QuicEvent) -> None:
         """Take one event of aioquic."""
         match event:
+            case events.StreamDataReceived(stream_id=stream, data=data):
+                self._goaway.take(stream, data)
             case events.StreamReset(stream_id=stream, error_code=code):
                 if stream in self.exchanges:
                     self.exchanges[stream].reset = code
@@ -268,13 +280,16 @@ class H3Client(QuicConnectionProtocol):
         assert self._transport is not None
         self._transport.abort()
 
-    async def move(self) -> None:
-        """Go on from another port, with another connection ID (RFC 9000 section 9)."""
+    async def move(self, source: str = "") -> None:
+        """Go on from another port, with another connection ID (RFC 9000 section 9).
+
+        `source` is the address to go on from, if it is to be another, too.
+        """
         old = self._transport
         assert old is not None
         host, port = old.get_extra_info("peername")[:2]
         self._quic.change_connection_id()
-        await self._loop.create_datagram_endpoint(lambda: self, sock=_socket(host, port))
+        await self._loop.create_datagram_endpoint(lambda: self, sock=_socket(host, port, source))
         old.close()
         self.transmit()
 
@@ -302,6 +317,16 @@ class H3Client(QuicConnectionProtocol):
         return self.http.goaways
 
     @property
+    def goaway_id(self) -> int | None:
+        """The stream ID in the last GOAWAY: it and those above are not processed."""
+        return self._goaway.last
+
+    @property
+    def server_cid(self) -> bytes:
+        """The connection ID that is written to now."""
+        return bytes(self._quic._peer_cid.cid)
+
+    @property
     def version(self) -> int:
         """The QUIC version in use."""
         return int(self._quic._version or 0)
@@ -315,10 +340,12 @@ class H3Client(QuicConnectionProtocol):
         return extension.value.get_values_for_type(x509.DNSName)
 
 
-def _socket(host: str, port: int) -> socket.socket:
+def _socket(host: str, port: int, source: str = "") -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+    if source:
+        sock.bind((source, 0))
     # Connected: an answer that comes from another address than was written to is not seen.
     sock.connect((host, port))
     return sock

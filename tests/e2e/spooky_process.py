@@ -10,7 +10,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,11 @@ class SpookyProcess:
     program: Program
     settings: dict[str, Any]
     folder: Path
+    file: Path
+    """The configuration."""
     target: Target
+    expected_status: int = 0
+    """What the master ends with; negative: the signal that kills it."""
 
     @property
     def port(self) -> int:
@@ -154,19 +158,23 @@ def _complete(settings: Settings, identity: Identity, folder: Path, port: int) -
     }
 
 
-def _start(settings: Settings, identity: Identity, folder: Path, attempt: int) -> SpookyProcess:
+def _start(
+    settings: Settings, identity: Identity, folder: Path, attempt: int, prefix: Sequence[str]
+) -> SpookyProcess:
     port = free_port(socket.SOCK_DGRAM)
     complete = _complete(settings, identity, folder, port)
     file = folder / f"spooky-{attempt}.yaml"
     file.write_text(yaml.safe_dump(complete))
-    command = [sys.executable, "-m", "spooky", "-c", str(file)]
+    command = [*prefix, sys.executable, "-m", "spooky", "-c", str(file)]
     program = Program("spooky", command, folder / f"spooky-{attempt}.log")
-    return SpookyProcess(program, complete, folder, Target(port, identity.cert))
+    return SpookyProcess(program, complete, folder, file, Target(port, identity.cert))
 
 
-def _start_ready(settings: Settings, identity: Identity, folder: Path) -> SpookyProcess:
+def _start_ready(
+    settings: Settings, identity: Identity, folder: Path, prefix: Sequence[str]
+) -> SpookyProcess:
     for attempt in range(START_ATTEMPTS):
-        spooky = _start(settings, identity, folder, attempt)
+        spooky = _start(settings, identity, folder, attempt, prefix)
         try:
             spooky.program.wait_until(spooky.is_ready, START_S, "ready")
         except AssertionError:
@@ -180,13 +188,18 @@ def _start_ready(settings: Settings, identity: Identity, folder: Path) -> Spooky
 
 
 @contextmanager
-def running_spooky(settings: Settings, identity: Identity, folder: Path) -> Iterator[SpookyProcess]:
-    """Run Spooky with `settings`, completed, until the block ends."""
-    spooky = _start_ready(settings, identity, folder)
+def running_spooky(
+    settings: Settings, identity: Identity, folder: Path, prefix: Sequence[str] = ()
+) -> Iterator[SpookyProcess]:
+    """Run Spooky with `settings`, completed, until the block ends.
+
+    `prefix` is a command that becomes the one that it is given, in the same process.
+    """
+    spooky = _start_ready(settings, identity, folder, prefix)
     try:
         yield spooky
         status = spooky.stop()
     finally:
         spooky.program.kill()
     spooky.check_log()
-    assert status == 0, f"exit status {status}: {spooky.log()[-3000:]}"
+    assert status == spooky.expected_status, f"exit status {status}: {spooky.log()[-3000:]}"
