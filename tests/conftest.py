@@ -12,10 +12,13 @@ from spooky.shm.segment import SharedMemory
 settings.register_profile("spooky", deadline=None)
 settings.load_profile("spooky")
 
+BACKEND_ROWS = 4
+"""Of the shared memory that tests make."""
+
 
 @pytest.fixture
 def memory() -> Iterator[SharedMemory]:
     """Make the shared memory of an instance."""
-    made = SharedMemory.create(16)
+    made = SharedMemory.create(BACKEND_ROWS)
     yield made
     os.close(made.fd)
