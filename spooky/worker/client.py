@@ -33,8 +33,9 @@ from spooky.worker.udp import UdpSocket
 
 log = logging.getLogger("spooky.client")
 
-SECOND_GOAWAY_S = 0.2
-"""Between announcing the end and refusing requests; a round trip of most clients."""
+SECOND_GOAWAY_S = 1.0
+"""Between announcing the end and refusing requests: a round trip, with room for a lost packet and
+for a client or a worker that did not get its turn."""
 FIRST_REQUEST_S = 2.0
 """The same for a client that has not asked yet, from the end of its handshake on: what it came
 for is on its way, and many clients do not repeat a first request that is refused."""
