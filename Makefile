@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/spooky demo $(if $(DEMO_ONCE),--once)
+	$(BIN)/spooky demo
 
 test: $(STAMP)
 	$(BIN)/pytest -n $(JOBS) --dist loadscope

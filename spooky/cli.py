@@ -17,9 +17,8 @@ from typing import Final
 from spooky import __version__
 from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import load_identities
-from spooky.config.check import inspect_files
 from spooky.config.dump import dump
-from spooky.config.load import load
+from spooky.config.load import load, load_and_inspect
 from spooky.config.model import Config
 from spooky.errors import ConfigError, ExitCode, SpookyError, StartupError
 from spooky.master import pidfile, signals, takeover
@@ -49,6 +48,7 @@ _DONE: Final = {"reload": "reloaded", "upgrade": "upgraded"}
 EPILOG: Final = """\
 commands:
   spooky demo       show HTTP/3 requests on their way to HTTP/2 backends, on this machine
+  spooky status     show the processes and backends of a running master; --json for programs
 
 signals to the master:
   HUP               reload the configuration
@@ -103,6 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from spooky.demo.run import main as demo  # noqa: PLC0415 - it needs clients and servers
 
         return demo(arguments[1:])
+    if arguments[:1] == ["status"]:
+        return show_status(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.pidfile and not options.command:
@@ -130,11 +132,9 @@ def _complain(text: str) -> None:
 
 def resolve(path: Path) -> Resolved:
     """Read a configuration and every file that it names. ConfigError, StartupError."""
-    loaded = load(path)
-    config, now = loaded.config, datetime.now(UTC)
-    inspection = inspect_files(config, now, loaded.places)
-    if inspection.problems:
-        raise ConfigError(list(inspection.problems), str(path))
+    now = datetime.now(UTC)
+    loaded, inspection = load_and_inspect(path, now)
+    config = loaded.config
     identities = tuple(
         load_identities(listener.tls, now, f"listen[{index}].tls", loaded.places)
         for index, listener in enumerate(config.listen)
@@ -208,13 +208,35 @@ def signal_master(command: str, config: Path | None, named: Path | None) -> Exit
     return ExitCode.OK
 
 
+def show_status(arguments: Sequence[str]) -> ExitCode:
+    """Print how the running master and all that belongs to it are."""
+    from spooky.status import show, snapshot  # noqa: PLC0415 - workers have no use for these
+
+    parser = argparse.ArgumentParser(
+        prog="spooky status", description="Show the processes and backends of a running master."
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-c", "--config", type=Path, metavar="FILE", default=DEFAULT_CONFIG)
+    where.add_argument("-p", dest="pidfile", type=Path, metavar="PIDFILE")
+    parser.add_argument("--json", action="store_true", help="with all there is, for programs")
+    options = parser.parse_args(arguments)
+    try:
+        pid = pidfile.running_master(options.pidfile or _config_of(options.config, "status").pid)
+        found = snapshot.take(pid, attach_to(pid))
+    except StartupError as error:
+        _complain(str(error))
+        return ExitCode.FAILURE
+    print(show.as_json(found) if options.json else show.as_table(found))
+    return ExitCode.OK
+
+
 def _config_of(path: Path, command: str) -> Config:
     if command == "reload":
         return resolve(path).config
     try:
         return load(path).config
     except ConfigError as error:
-        hint = "give the master's pidfile by -p to signal it without this configuration"
+        hint = "give the master's pidfile by -p to find it without this configuration"
         raise StartupError(f"{path} does not say where the pidfile is ({error}): {hint}") from error
 
 

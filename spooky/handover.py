@@ -21,6 +21,8 @@ class SharedKeys:
 
     reset: bytes
     """Derives stateless reset tokens from connection IDs (RFC 9000 section 10.3.2)."""
+    token: bytes
+    """Seals the tokens of Retry packets (RFC 9000 section 8.1.2)."""
 
 
 class Steering(Enum):
@@ -84,6 +86,8 @@ class WorkerSpec:
     steering: Steering
     mailboxes: Mailboxes
     keys: SharedKeys
+    backend_rows: Mapping[str, int]
+    """Of `shm.backends` and `shm.traffic`, by `Backend.identity`."""
     ready_fd: int
     memory: SharedMemory
 
@@ -96,6 +100,8 @@ class KeeperSpec:
     """Of `shm.processes`, which it writes."""
     generation: int
     config: Config
+    backend_rows: Mapping[str, int]
+    """Of `shm.backends`, by `Backend.identity`."""
     admin: socket.socket | None
     ready_fd: int
     memory: SharedMemory

@@ -25,7 +25,7 @@ def words(text: str) -> frozenset[str]:
 ALLOWED: dict[str, frozenset[str]] = {
     "": words(""),
     "__main__": words("cli"),
-    "cli": words("config demo errors handover keeper log master policy protocol shm worker"),
+    "cli": words("config demo errors handover keeper log master policy protocol shm status worker"),
     "demo": words("config errors"),
     "master": words("config shm handover errors log policy.backoff protocol.cid"),
     "worker": words("config shm handover errors log metrics protocol policy"),
@@ -34,6 +34,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "policy": words("errors"),
     "config": words("errors"),
     "shm": words("errors"),
+    "status": words("shm"),
     "handover": words("config errors"),
     "log": words("config errors"),
     "errors": words(""),
@@ -41,13 +42,14 @@ ALLOWED: dict[str, frozenset[str]] = {
 """Which parts of Spooky each part may import, over and above itself."""
 
 LIBRARIES: dict[str, frozenset[str]] = {
-    "protocol": words("aioquic h2 hpack hyperframe pylsqpack"),
+    "protocol": words("aioquic cryptography h2 hpack hyperframe pylsqpack"),
     "policy": words(""),
     "config": words("cryptography yaml"),
     "shm": words(""),
     "errors": words(""),
     "handover": words(""),
     "master": words("psutil setproctitle"),
+    "status": words("psutil"),
 }
 """Parts that may import no library but these; the others are free."""
 

@@ -9,7 +9,7 @@ A rule: a private key that is encrypted is never asked for on a terminal.
 import ssl
 from pathlib import Path
 
-from spooky.config.keyfiles import UnusableError, read_material
+from spooky.config.keyfiles import read_contents
 from spooky.config.model import Certificate, UpstreamTls
 from spooky.errors import StartupError
 
@@ -57,16 +57,15 @@ def _trust(context: ssl.SSLContext, ca: Path | None) -> None:
 
 def _show(context: ssl.SSLContext, certificate: Path, tls: UpstreamTls) -> None:
     files = Certificate(cert=certificate, key=tls.client_key, passphrase_file=tls.passphrase_file)
+    # OpenSSL would only say that something is wrong with one of the files.
+    if faults := read_contents(files).faults:
+        raise StartupError("; ".join(fault.text for fault in faults))
     passphrase = b""
     try:
-        # OpenSSL would only say that something is wrong with one of the files.
-        read_material(files)
         if tls.passphrase_file is not None:
             passphrase = tls.passphrase_file.read_bytes().splitlines()[0]
         # A callable, for without one OpenSSL asks on the terminal.
         context.load_cert_chain(certificate, tls.client_key, password=lambda: passphrase)
-    except UnusableError as error:
-        raise StartupError(str(error)) from error
     except (OSError, ValueError) as error:
         fault = f"{certificate}: not a usable certificate for TLS: {_reason(error)}"
         raise StartupError(fault) from error

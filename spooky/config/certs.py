@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from spooky.config.document import Places
-from spooky.config.keyfiles import Fault, Material, UnusableError, read_material
+from spooky.config.keyfiles import MEMBERS, Contents, Fault, read_contents
 from spooky.config.model import Certificate, ListenTls
 from spooky.config.names import UnfitError, parse_ip
 from spooky.errors import ConfigError, Problem
@@ -100,24 +100,26 @@ class _Loading:
 
     def load(self, files: Certificate, key: str) -> Identity | None:
         """Load one identity; record why it cannot be used."""
+        is_whole = self.places.is_sound(*(f"{key}.{member}" for member in MEMBERS))
+        contents = read_contents(files, is_whole=is_whole)
+        names: tuple[str, ...] = ()
         try:
-            material = read_material(files)
-            faults = [*judge_key(material, files), *judge_dates(material, files, self.now)]
-            names = _names_of(material.chain[0])
-        except UnusableError as unusable:
-            faults = unusable.faults
+            faults = [*contents.faults, *judge_dates(contents, files, self.now)]
+            faults += judge_key(contents, files)
+            if contents.chain:
+                names = _names_of(contents.chain[0])
         except ValueError:
             faults = [Fault(_main(files), f"{_source(files)} has malformed names or extensions")]
         self.problems += [self.places.problem(f"{key}.{f.member}", f.text) for f in faults]
-        if faults:
+        if faults or contents.key is None or not contents.chain:
             return None
-        self.notices += self._notices(material, names, files, key)
-        return Identity(material.chain, material.key, names, _source(files))
+        self.notices += self._notices(contents, names, files, key)
+        return Identity(contents.chain, contents.key, names, _source(files))
 
     def _notices(
-        self, material: Material, names: tuple[str, ...], files: Certificate, key: str
+        self, contents: Contents, names: tuple[str, ...], files: Certificate, key: str
     ) -> Iterator[str]:
-        ends = min(certificate.not_valid_after_utc for certificate in material.chain)
+        ends = min(certificate.not_valid_after_utc for certificate in contents.chain)
         where = f"{key}.{_main(files)}"
         if ends - self.now <= EXPIRES_SOON:
             text = f"{_source(files)} expires on {ends:%Y-%m-%d %H:%M} UTC; renew it"
@@ -131,9 +133,11 @@ class _Loading:
             yield str(self.places.problem(f"{key}.server_name", text))
 
 
-def judge_key(material: Material, files: Certificate) -> Iterator[Fault]:
+def judge_key(contents: Contents, files: Certificate) -> Iterator[Fault]:
     """Say whether TLS 1.3 can be served with this key."""
-    match material.key:
+    match contents.key:
+        case None:
+            return
         case rsa.RSAPrivateKey(key_size=bits):
             if bits >= _LEAST_RSA_BITS:
                 return
@@ -153,9 +157,9 @@ def judge_key(material: Material, files: Certificate) -> Iterator[Fault]:
     )
 
 
-def judge_dates(material: Material, files: Certificate, now: datetime) -> Iterator[Fault]:
+def judge_dates(contents: Contents, files: Certificate, now: datetime) -> Iterator[Fault]:
     """Say whether each certificate of the chain is valid at that time."""
-    for number, certificate in enumerate(material.chain, 1):
+    for number, certificate in enumerate(contents.chain, 1):
         what = _source(files) if number == 1 else f"certificate {number} in {_source(files)}"
         begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if now > ends:
@@ -165,11 +169,11 @@ def judge_dates(material: Material, files: Certificate, now: datetime) -> Iterat
 
 
 def _main(files: Certificate) -> str:
-    return "pkcs12" if files.pkcs12 else "cert"
+    return "cert" if files.cert else "pkcs12"
 
 
 def _source(files: Certificate) -> str:
-    return str(files.pkcs12 or files.cert)
+    return str(files.cert or files.pkcs12)
 
 
 def _wildcard_above(name: str) -> str:

@@ -7,57 +7,72 @@ fault, and neither looks a backend's name up: names may come and go while Spooky
 
 import grp
 import pwd
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import judge_dates, load_identities
-from spooky.config.document import Finding, Places, key_of_upstream
-from spooky.config.keyfiles import UnusableError, read_material
-from spooky.config.model import Certificate, Config, Limits, Listener, Upstream, UpstreamTls
+from spooky.config.document import Finding, Places, key_of_upstream, parent
+from spooky.config.keyfiles import MEMBERS, read_contents
+from spooky.config.model import (
+    Certificate,
+    Config,
+    Limits,
+    Listener,
+    ListenTls,
+    Upstream,
+    UpstreamTls,
+)
 from spooky.errors import ConfigError, Problem, StartupError
 
 
-def check(config: Config) -> Iterator[Finding]:
-    """Find what contradicts itself in a Config, without opening any file."""
-    yield from _check_listeners(config.listen)
-    yield from _check_routes(config.upstream)
+def check(config: Config, known: Places) -> Iterator[Finding]:
+    """Find what contradicts itself in a Config, without opening any file.
+
+    The Config may have stand-ins where `known` says so: nothing is concluded from them.
+    """
+    yield from _check_listeners(config.listen, known)
+    yield from _check_routes(config.upstream, known)
     for upstream in config.upstream:
-        yield from _check_backends(upstream)
-        yield from _check_client_identity(upstream)
-        yield from _check_health(upstream)
-    yield from _check_limits(config.limits)
-    yield from _check_rows(config)
+        yield from _check_backends(upstream, known)
+        yield from _check_client_identity(upstream, known)
+        yield from _check_health(upstream, known)
+    yield from _check_limits(config.limits, known)
+    yield from _check_rows(config, known)
 
 
-def _check_rows(config: Config) -> Iterator[Finding]:
+def _repeated(things: Iterable[tuple[str, Hashable]]) -> Iterator[tuple[str, str]]:
+    """Pair the key of each thing that was there before with the key of the first such thing."""
+    seen: dict[Hashable, str] = {}
+    for key, thing in things:
+        first = seen.setdefault(thing, key)
+        if first != key:
+            yield key, first
+
+
+def _check_rows(config: Config, known: Places) -> Iterator[Finding]:
     """Backends are told apart by address and scheme, whichever upstreams they are in."""
     every = (backend for upstream in config.upstream for backend in upstream.backends)
-    different = len({(one.host, one.port, one.tls) for one in every})
+    different = len({(one.host, one.port, one.tls) for one in every if one.host})
     rows = config.limits.backend_rows
-    if different > rows:
+    if different > rows and known.is_sound("limits.backend_rows"):
         text = f"has {different} different backends, more than limits.backend_rows, which is {rows}"
-        yield Finding("upstream", text, ("limits.backend_rows",))
+        yield Finding("upstream", text)
 
 
-def _check_limits(limits: Limits) -> Iterator[Finding]:
-    if limits.connection_window < limits.stream_window:
-        yield Finding(
-            "limits.connection_window",
-            f"expected at least stream_window, which is {limits.stream_window} octets, "
-            f"got {limits.connection_window}",
-            ("limits.connection_window", "limits.stream_window"),
-        )
-    if limits.request_header_bytes * 2 > limits.stream_window:
+def _check_limits(limits: Limits, known: Places) -> Iterator[Finding]:
+    if not known.is_sound("limits.stream_window"):
+        return
+    window = f"stream_window, which is {limits.stream_window} octets"
+    key = "limits.connection_window"
+    if limits.connection_window < limits.stream_window and known.is_sound(key):
+        yield Finding(key, f"expected at least {window}, got {limits.connection_window}")
+    key = "limits.request_header_bytes"
+    if limits.request_header_bytes * 2 > limits.stream_window and known.is_sound(key):
         # A header section is read only when it is whole, so that it has to fit into the window.
-        yield Finding(
-            "limits.request_header_bytes",
-            f"expected at most half of stream_window, which is {limits.stream_window} octets, "
-            f"got {limits.request_header_bytes}",
-            ("limits.request_header_bytes", "limits.stream_window"),
-        )
+        yield Finding(key, f"expected at most half of {window}, got {limits.request_header_bytes}")
 
 
 def notices(config: Config) -> Iterator[Finding]:
@@ -78,85 +93,104 @@ def notices(config: Config) -> Iterator[Finding]:
 # --- listeners --------------------------------------------------------------------------------
 
 
-def _check_listeners(listeners: tuple[Listener, ...]) -> Iterator[Finding]:
-    seen: dict[tuple[str, int], str] = {}
+def _check_listeners(listeners: tuple[Listener, ...], known: Places) -> Iterator[Finding]:
+    where = {f"listen[{i}]": (one.address, one.port) for i, one in enumerate(listeners)}
+    sound = [at for at in where.items() if known.is_sound(f"{at[0]}.address", f"{at[0]}.port")]
+    for key, first in _repeated(sound):
+        address, port = where[key]
+        yield Finding(key, f"{address} port {port} is already taken by {first}")
     for index, listener in enumerate(listeners):
-        key = f"listen[{index}]"
-        where = (listener.address, listener.port)
-        first = seen.setdefault(where, key)
-        if first != key:
-            text = f"{listener.address} port {listener.port} is already taken by {first}"
-            parts = [f"{k}.{part}" for k in (first, key) for part in ("address", "port")]
-            yield Finding(key, text, (key, *parts))
-        yield from _check_identity(listener.tls.default, f"{key}.tls")
-        names: dict[str, int] = {}
-        for number, files in enumerate(listener.tls.certificates):
-            here = f"{key}.tls.certificates[{number}]"
-            yield from _check_identity(files, here)
-            name = files.server_name
-            if name is not None and names.setdefault(name, number) != number:
-                text = f"{name} already has a certificate, in certificates[{names[name]}]"
-                yield Finding(f"{here}.server_name", text)
+        yield from _check_identities(listener.tls, f"listen[{index}].tls", known)
 
 
-def _check_identity(files: Certificate, key: str) -> Iterator[Finding]:
+def _check_identities(tls: ListenTls, key: str, known: Places) -> Iterator[Finding]:
+    yield from _check_identity(tls.default, key, known)
+    named = []
+    for number, files in enumerate(tls.certificates):
+        here = f"{key}.certificates[{number}]"
+        yield from _check_identity(files, here, known)
+        if files.server_name is not None:
+            named.append((f"{here}.server_name", files.server_name))
+    for name_key, first in _repeated(named):
+        owner = parent(first).removeprefix(f"{key}.")
+        yield Finding(name_key, f"{dict(named)[name_key]} already has a certificate, in {owner}")
+
+
+def _check_identity(files: Certificate, key: str, known: Places) -> Iterator[Finding]:
     """A certificate comes from exactly one of PEM and PKCS#12."""
-    own = tuple(f"{key}.{part}" for part in ("cert", "key", "pkcs12", "passphrase_file"))
+    if not known.is_sound(*(f"{key}.{member}" for member in MEMBERS)):
+        return
     if files.cert and files.pkcs12:
-        yield Finding(key, "has both cert and pkcs12; keep one", own)
+        yield Finding(key, "has both cert and pkcs12; keep one")
     elif files.pkcs12 and files.key:
-        yield Finding(f"{key}.key", "a PKCS#12 bundle has its key inside; remove key", own)
+        yield Finding(f"{key}.key", "a PKCS#12 bundle has its key inside; remove key")
     elif not files.cert and not files.pkcs12:
-        yield Finding(key, "has no certificate; write cert and key, or pkcs12", (key, *own))
+        yield Finding(key, "has no certificate; write cert and key, or pkcs12")
 
 
 # --- upstreams --------------------------------------------------------------------------------
 
 
-def _check_routes(upstreams: tuple[Upstream, ...]) -> Iterator[Finding]:
-    seen: dict[tuple[str | None, str], tuple[str, str]] = {}
-    for upstream in upstreams:
-        for index, route in enumerate(upstream.routes):
-            key = f"{key_of_upstream(upstream.name)}.route[{index}]"
-            first, owner = seen.setdefault((route.host, route.path_prefix), (key, upstream.name))
-            if first != key:
-                what = f"{route.host or 'any host'} with {route.path_prefix}"
-                yield Finding(key, f"{what} is already a route of {owner}", (first, key))
+def _check_routes(upstreams: tuple[Upstream, ...], known: Places) -> Iterator[Finding]:
+    routes = {
+        f"{key_of_upstream(upstream.name)}.route[{index}]": (upstream.name, route)
+        for upstream in upstreams
+        for index, route in enumerate(upstream.routes)
+    }
+    sound = [(key, route) for key, (_, route) in routes.items() if known.is_sound(key)]
+    for key, first in _repeated(sound):
+        route, owner = routes[key][1], routes[first][0]
+        what = f"{route.host or 'any host'} with {route.path_prefix}"
+        yield Finding(key, f"{what} is already a route of {owner}")
 
 
-def _check_backends(upstream: Upstream) -> Iterator[Finding]:
-    ids: dict[str, int] = {}
-    addresses: dict[tuple[str, int], int] = {}
-    for index, backend in enumerate(upstream.backends):
-        key = f"{key_of_upstream(upstream.name)}.backends[{index}]"
-        same_address = addresses.setdefault((backend.host, backend.port), index)
-        if same_address != index:
-            text = f"{backend.address} is already the address of backends[{same_address}]"
-            yield Finding(f"{key}.address", text)
-        same_id = ids.setdefault(backend.id, index)
-        is_told = same_id == same_address and backend.id == backend.address
-        if same_id != index and not is_told:
-            yield Finding(f"{key}.id", f"{backend.id} is already the id of backends[{same_id}]")
+def _check_backends(upstream: Upstream, known: Places) -> Iterator[Finding]:
+    backends = {
+        f"{key_of_upstream(upstream.name)}.backends[{index}]": backend
+        for index, backend in enumerate(upstream.backends)
+    }
+    placed = {key: one for key, one in backends.items() if known.is_sound(f"{key}.address")}
+    same_address = dict(_repeated((key, (one.host, one.port)) for key, one in placed.items()))
+    for key, first in same_address.items():
+        text = f"{backends[key].address} is already the address of {_last_step(first)}"
+        yield Finding(f"{key}.address", text)
+    # An id that was not written is the address.
+    named = [
+        (key, one.id)
+        for key, one in backends.items()
+        if known.is_sound(f"{key}.id") and (key in placed or one.id != one.address)
+    ]
+    for key, first in _repeated(named):
+        is_told = same_address.get(key) == first and backends[key].id == backends[key].address
+        if not is_told:
+            text = f"{backends[key].id} is already the id of {_last_step(first)}"
+            yield Finding(f"{key}.id", text)
 
 
-def _check_client_identity(upstream: Upstream) -> Iterator[Finding]:
+def _last_step(key: str) -> str:
+    """The last name in a key, with its index."""
+    return key.rpartition(".")[2]
+
+
+def _check_client_identity(upstream: Upstream, known: Places) -> Iterator[Finding]:
     tls, key = upstream.tls, f"{key_of_upstream(upstream.name)}.tls"
-    involved = (f"{key}.client_cert", f"{key}.client_key", f"{key}.passphrase_file")
-    if tls.client_cert is None and tls.client_key is not None:
-        yield Finding(
-            f"{key}.client_key", "there is no client_cert that it is the key of", involved
-        )
-    elif tls.client_cert is None and tls.passphrase_file is not None:
+    if tls.client_cert is not None or not known.is_sound(f"{key}.client_cert"):
+        return
+    if tls.client_key is not None:
+        yield Finding(f"{key}.client_key", "there is no client_cert that it is the key of")
+    elif tls.passphrase_file is not None:
         text = "there is no client_cert whose key it would open"
-        yield Finding(f"{key}.passphrase_file", text, involved)
+        yield Finding(f"{key}.passphrase_file", text)
 
 
-def _check_health(upstream: Upstream) -> Iterator[Finding]:
+def _check_health(upstream: Upstream, known: Places) -> Iterator[Finding]:
     probe = upstream.health_check
-    if probe is not None and probe.timeout > probe.interval:
-        key = f"{key_of_upstream(upstream.name)}.health_check"
+    key = f"{key_of_upstream(upstream.name)}.health_check"
+    if probe is None or not known.is_sound(f"{key}.timeout", f"{key}.interval"):
+        return
+    if probe.timeout > probe.interval:
         text = "is longer than interval, so that probes would overlap"
-        yield Finding(f"{key}.timeout", text, (f"{key}.timeout", f"{key}.interval"))
+        yield Finding(f"{key}.timeout", text)
 
 
 # --- files and users --------------------------------------------------------------------------
@@ -176,7 +210,10 @@ def check_files(config: Config, now: datetime, places: Places | None = None) -> 
 
 
 def inspect_files(config: Config, now: datetime, places: Places | None = None) -> Inspection:
-    """Open all files that a Config names. `now` has a time zone; `places` gives the lines."""
+    """Open all files that a Config names. `now` has a time zone; `places` gives the lines.
+
+    The Config may have stand-ins where `places` says so: nothing is concluded from them.
+    """
     known = places or Places()
     problems: list[Problem] = []
     told: list[str] = []
@@ -187,29 +224,34 @@ def inspect_files(config: Config, now: datetime, places: Places | None = None) -
             problems += error.problems
     findings = [*_find_account(config), *_find_folders(config)]
     for upstream in config.upstream:
-        findings += _find_client_tls(upstream, now)
-    problems += [known.problem(finding.key, finding.text) for finding in findings]
+        findings += _find_client_tls(upstream, now, known)
+    problems += [
+        known.problem(finding.key, finding.text)
+        for finding in findings
+        if known.is_sound(finding.key)
+    ]
     return Inspection(tuple(sorted(problems)), tuple(told))
 
 
-_MEMBERS = {"cert": "client_cert", "key": "client_key", "passphrase_file": "passphrase_file"}
+_CLIENT_MEMBERS = {
+    "cert": "client_cert",
+    "key": "client_key",
+    "passphrase_file": "passphrase_file",
+}
 
 
-def _find_client_tls(upstream: Upstream, now: datetime) -> Iterator[Finding]:
+def _find_client_tls(upstream: Upstream, now: datetime, known: Places) -> Iterator[Finding]:
     tls, key = upstream.tls, f"{key_of_upstream(upstream.name)}.tls"
     if tls.ca is not None:
         yield from _find_refusal(replace(tls, client_cert=None), f"{key}.ca")
-    if tls.client_cert is None:
-        return
     files = Certificate(None, tls.client_cert, tls.client_key, None, tls.passphrase_file)
-    try:
-        faults = list(judge_dates(read_material(files), files, now))
-    except UnusableError as unusable:
-        faults = unusable.faults
+    members = {member: f"{key}.{name}" for member, name in _CLIENT_MEMBERS.items()}
+    contents = read_contents(files, is_whole=known.is_sound(*members.values()))
+    faults = [*contents.faults, *judge_dates(contents, files, now)]
     for fault in faults:
-        yield Finding(f"{key}.{_MEMBERS[fault.member]}", fault.text)
-    if not faults:
-        yield from _find_refusal(replace(tls, ca=None, verify=False), f"{key}.client_cert")
+        yield Finding(members[fault.member], fault.text)
+    if tls.client_cert is not None and not faults:
+        yield from _find_refusal(replace(tls, ca=None, verify=False), members["cert"])
 
 
 def _find_refusal(tls: UpstreamTls, key: str) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ Config (`listen[0].tls`) where the file may say it shorter (`listen.tls`); messa
 file's way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,11 +37,11 @@ class Spot:
     shown: str
     line: int
 
-    def child(self, name: str, line: int) -> "Spot":
-        """The spot of a key of this mapping."""
-        step = name if is_plain_name(name) else f'"{name}"'
+    def child(self, name: str, line: int, *, shown: str = "") -> "Spot":
+        """The spot of a key of this mapping; `shown` is how the file has the key, if otherwise."""
         join = "." if self.key else ""
-        return Spot(f"{self.key}{join}{step}", f"{self.shown}{join}{step}", line)
+        key, path = _step(name), _step(clip(shown or name))
+        return Spot(f"{self.key}{join}{key}", f"{self.shown}{join}{path}", line)
 
     def item(self, index: int, line: int) -> "Spot":
         """The spot of an item of this list."""
@@ -54,26 +54,39 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A fault that a check found in a Config, still without a line.
-
-    `involves` are keys of all that the fault rests on: where one of them was already refused,
-    the Config holds a stand-in there, and the finding says nothing about the file.
-    """
+    """A fault that a check found in a Config, still without a line."""
 
     key: str
     text: str
-    involves: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Places:
-    """Where each part of a Config stands in its file."""
+    """Where each part of a Config stands in its file, and which parts are stand-ins.
+
+    A part that could not be read is *spoilt*: what the Config has there, or anywhere below, is not
+    what the file says, and no check may rest on it.
+    """
 
     _spots: dict[str, Spot] = field(default_factory=dict)
+    _spoilt: set[str] = field(default_factory=set)
+    _around: set[str] = field(default_factory=set)
+    """What the spoilt parts stand in."""
 
     def add(self, spot: Spot) -> None:
-        """Remember a spot by its key."""
-        self._spots[spot.key] = spot
+        """Remember a spot by its key; of a part that the file has twice, the first."""
+        self._spots.setdefault(spot.key, spot)
+
+    def spoil(self, key: str) -> None:
+        """Remember that the part with that key is a stand-in."""
+        self._spoilt.add(key)
+        self._around.update(_lineage(parent(key)))
+
+    def is_sound(self, *keys: str) -> bool:
+        """Say whether these parts are what the file says, with all that is below them."""
+        return not any(
+            key in self._around or any(one in self._spoilt for one in _lineage(key)) for key in keys
+        )
 
     def problem(self, key: str, text: str) -> Problem:
         """Make a problem of the part with that key; its line, or that of what it stands in."""
@@ -93,7 +106,6 @@ class Reading:
     places: Places = field(default_factory=Places)
     problems: list[Problem] = field(default_factory=list)
     moved: Mapping[str, str] = field(default_factory=dict)
-    _refused: set[str] = field(default_factory=set)
 
     def enter(self, spot: Spot) -> Spot:
         """Remember the spot; return it with the path that the file has for it."""
@@ -103,20 +115,20 @@ class Reading:
 
     def refuse(self, spot: Spot, text: str) -> None:
         """Record a problem at the spot."""
-        self._refused.add(spot.key)
+        self.places.spoil(spot.key)
+        self.note(spot, text)
+
+    def note(self, spot: Spot, text: str) -> None:
+        """Record a problem that leaves what stands at the spot usable."""
         self.problems.append(Problem(spot.line, spot.shown, text))
 
-    def add(self, finding: Finding) -> None:
-        """Record what a check found, unless it rests on something refused."""
-        involved = finding.involves or (finding.key,)
-        if not any(_is_about(bad, key) for bad in self._refused for key in involved):
-            self.problems.append(self.places.problem(finding.key, finding.text))
 
-
-def _is_about(one: str, other: str) -> bool:
-    """Say whether one key is the other, or stands above or below it."""
-    short, long = sorted((one, other), key=len)
-    return long.startswith(short) and (len(long) == len(short) or long[len(short)] in ".[")
+def _lineage(key: str) -> Iterator[str]:
+    """The key, and those of all that it stands in."""
+    yield key
+    while key:
+        key = parent(key)
+        yield key
 
 
 def parent(key: str) -> str:
@@ -126,9 +138,10 @@ def parent(key: str) -> str:
     return key[: max(key.rfind("."), key.rfind("["), 0)]
 
 
-def is_plain_name(name: str) -> bool:
-    """Say whether a key can stand in a path without quotes."""
-    return name.isascii() and name.replace("-", "_").isidentifier()
+def _step(name: str) -> str:
+    """A key as a step of a path: in quotes where it is no plain name."""
+    is_plain = name.isascii() and name.replace("-", "_").isidentifier()
+    return name if is_plain else f'"{name}"'
 
 
 def line_of(node: yaml.Node) -> int:

@@ -6,6 +6,7 @@ expiry and names are for `certs.py`. No passphrase and no key ever gets into a m
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from spooky.config.model import Certificate
 
 _PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
+MEMBERS = ("cert", "key", "pkcs12", "passphrase_file")
+"""The keys of the configuration that name the files of one identity."""
+
 _PASSPHRASE_WANTED = "is encrypted: name a passphrase_file"
 
 
@@ -29,38 +33,39 @@ class Fault:
     text: str
 
 
-class UnusableError(Exception):
-    """The files make no identity; `faults` says why, all of it."""
-
-    def __init__(self, faults: list[Fault]) -> None:
-        self.faults = faults
-        super().__init__("; ".join(fault.text for fault in faults))
-
-
 @dataclass(frozen=True, slots=True)
-class Material:
-    """A certificate chain, leaf first, and the private key of its leaf."""
+class Contents:
+    """What could be read of an identity's files, leaf first, and all that is wrong with them."""
 
     chain: tuple[x509.Certificate, ...]
-    key: PrivateKeyTypes
+    key: PrivateKeyTypes | None
+    faults: tuple[Fault, ...]
 
 
-def read_material(files: Certificate) -> Material:
-    """Read what `files` names. Raises UnusableError with all that is wrong with them."""
+def read_contents(files: Certificate, *, is_whole: bool = True) -> Contents:
+    """Read what `files` names. One fault hides no other, as far as it can be told without it.
+
+    Where `files` is not all that the operator wrote (`is_whole`), or contradicts itself, each file
+    is judged alone and nothing is said of how they go together.
+    """
     faults: list[Fault] = []
     passphrase = _read_passphrase(files.passphrase_file, faults)
-    if faults:
-        raise UnusableError(faults)
-    if files.pkcs12 is not None:
-        return _read_pkcs12(files.pkcs12, passphrase)
-    if files.cert is None:
-        raise UnusableError([Fault("cert", "missing")])
-    chain = _read_chain(files.cert, faults)
-    key = _read_key(files, files.cert, passphrase, faults)
-    if key is None or not chain:
-        raise UnusableError(faults)
-    _require_match(chain, key, files)
-    return Material(chain, key)
+    is_whole = is_whole and not faults and (files.cert is None) == (files.pkcs12 is not None)
+    chain: tuple[x509.Certificate, ...] = ()
+    key = None
+    if files.pkcs12 is not None and is_whole and files.key is None:
+        chain, key = _read_pkcs12(files.pkcs12, passphrase, faults)
+        return Contents(chain, key, tuple(faults))
+    if files.cert is not None:
+        chain = _read_chain(files.cert, faults)
+        if is_whole:
+            key = _read_key(files, files.cert, passphrase, faults)
+    for member, path in (("key", files.key), ("pkcs12", files.pkcs12)):
+        if path is not None and key is None and not any(one.member == member for one in faults):
+            read_octets(path, member, faults)
+    if key is not None and chain:
+        faults += _judge_match(chain, key, files)
+    return Contents(chain, key, tuple(faults))
 
 
 def read_octets(path: Path, member: str, faults: list[Fault]) -> bytes:
@@ -139,13 +144,15 @@ def _decode_key(pem: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
     return serialization.load_pem_private_key(pem, passphrase if is_encrypted else None)
 
 
-def _read_pkcs12(path: Path, passphrase: bytes | None) -> Material:
-    faults: list[Fault] = []
+def _read_pkcs12(
+    path: Path, passphrase: bytes | None, faults: list[Fault]
+) -> tuple[tuple[x509.Certificate, ...], PrivateKeyTypes | None]:
     data = read_octets(path, "pkcs12", faults)
+    if not data:
+        return (), None
     if data.lstrip().startswith(b"-----BEGIN"):
         faults.append(Fault("pkcs12", f"{path} is PEM, not PKCS#12; name it as cert and key"))
-    if faults:
-        raise UnusableError(faults)
+        return (), None
     try:
         bundle = pkcs12.load_pkcs12(data, passphrase)
     except (ValueError, UnsupportedAlgorithm):
@@ -154,13 +161,14 @@ def _read_pkcs12(path: Path, passphrase: bytes | None) -> Material:
             if passphrase is None
             else "the passphrase in its passphrase_file does not open it"
         )
-        text = f"{path} is no PKCS#12 bundle, or {hint}"
-        raise UnusableError([Fault("pkcs12", text)]) from None
+        faults.append(Fault("pkcs12", f"{path} is no PKCS#12 bundle, or {hint}"))
+        return (), None
     if bundle.key is None or bundle.cert is None:
         lacking = "private key" if bundle.key is None else "certificate of its private key"
-        raise UnusableError([Fault("pkcs12", f"{path} has no {lacking} in it")])
+        faults.append(Fault("pkcs12", f"{path} has no {lacking} in it"))
+        return (), None
     others = [other.certificate for other in bundle.additional_certs]
-    return Material(_order_chain(bundle.cert.certificate, others), bundle.key)
+    return _order_chain(bundle.cert.certificate, others), bundle.key
 
 
 def _order_chain(
@@ -174,9 +182,9 @@ def _order_chain(
     return tuple(chain)
 
 
-def _require_match(
+def _judge_match(
     chain: tuple[x509.Certificate, ...], key: PrivateKeyTypes, files: Certificate
-) -> None:
+) -> Iterator[Fault]:
     own = _public_octets(key)
     owner = next((i for i, cert in enumerate(chain) if _certified_octets(cert) == own), None)
     if owner == 0:
@@ -192,7 +200,7 @@ def _require_match(
             f"the private key belongs to certificate {owner + 1} in {files.cert}; "
             "the server's own certificate has to be the first"
         )
-    raise UnusableError([Fault("key" if files.key else "cert", text)])
+    yield Fault("key" if files.key else "cert", text)
 
 
 def _public_octets(key: PrivateKeyTypes) -> bytes:

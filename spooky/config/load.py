@@ -1,11 +1,12 @@
 """A configuration file, from its text to a Config, or to all that is wrong with it.
 
-Puts the steps together: YAML, older forms, the declared shapes, the checks between keys. Opens
-the configuration file and no other, so that a file can be read where its certificates are not.
+Puts the steps together: YAML, older forms, the declared shapes, the checks between keys, and for
+who wants it the checks of the files that it names. A fault in one place hides none in another.
 Whatever the text is, the outcome is a `Loaded` or a `ConfigError`.
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from spooky.config import check, legacy
@@ -27,13 +28,7 @@ class Loaded:
 
 def load(path: Path) -> Loaded:
     """Read a configuration file. Raises ConfigError with every problem, in the file's order."""
-    try:
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        problem = Problem(0, "", f"{path} cannot be read: {reason.lower()}")
-        raise ConfigError([problem], str(path)) from None
-    return load_text(decode(data, str(path)), str(path))
+    return _draft(*_read(path)).finish()
 
 
 def load_text(text: str, file: str = "config.yaml") -> Loaded:
@@ -41,16 +36,55 @@ def load_text(text: str, file: str = "config.yaml") -> Loaded:
 
     Raises ConfigError with every problem, in the order of the file.
     """
+    return _draft(text, file).finish()
+
+
+def load_and_inspect(path: Path, now: datetime) -> tuple[Loaded, check.Inspection]:
+    """Read a configuration file, and every file that it names. `now` has a time zone.
+
+    Raises ConfigError with every problem of all of them: the files that a faulty configuration
+    names are opened too, as far as it can be told which they are.
+    """
+    draft = _draft(*_read(path))
+    inspection = check.inspect_files(draft.config, now, draft.reading.places)
+    draft.reading.problems += inspection.problems
+    return draft.finish(), inspection
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What was read of a file, faulty or not: the Config has a stand-in for each faulty part."""
+
+    config: Config
+    reading: Reading
+    file: str
+    notices: tuple[str, ...]
+
+    def finish(self) -> Loaded:
+        """Give what was read. Raises ConfigError where anything of it is faulty."""
+        if self.reading.problems:
+            raise ConfigError(sorted(set(self.reading.problems)), self.file)
+        return Loaded(self.config, self.notices, self.reading.places)
+
+
+def _read(path: Path) -> tuple[str, str]:
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        problem = Problem(0, "", f"{path} cannot be read: {reason.lower()}")
+        raise ConfigError([problem], str(path)) from None
+    return decode(data, str(path)), str(path)
+
+
+def _draft(text: str, file: str) -> _Draft:
     root = compose(text, file)
     reading = Reading(Path(file).absolute().parent)
     present, adoption = legacy.adopt(root, reading)
-    top = Spot("", "", 0)
-    config: Config = CONFIG.read(present, top, reading)
-    for finding in check.check(config):
-        reading.add(finding)
-    if reading.problems:
-        raise ConfigError(sorted(set(reading.problems)), file)
-    told = [
-        str(reading.places.problem(finding.key, finding.text)) for finding in check.notices(config)
-    ]
-    return Loaded(config, (*legacy.notices(present, adoption), *told), reading.places)
+    config: Config = CONFIG.read(present, Spot("", "", 0), reading)
+    places = reading.places
+    found = [places.problem(one.key, one.text) for one in check.check(config, places)]
+    reading.problems += found
+    told = [str(places.problem(one.key, one.text)) for one in check.notices(config)]
+    notices = () if reading.problems else (*legacy.notices(present, adoption), *told)
+    return _Draft(config, reading, file, notices)

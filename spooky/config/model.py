@@ -81,6 +81,11 @@ class Backend:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"https://{host}:{self.port}" if self.tls else f"{host}:{self.port}"
 
+    @property
+    def identity(self) -> str:
+        """What tells it from others, whichever upstreams it is in: scheme, host and port."""
+        return self.address if self.tls else f"http://{self.address}"
+
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTls:
@@ -184,6 +189,9 @@ class Limits:
     """Names and values of a request's fields plus 32 each (RFC 9114 4.2.2); beyond it: 431."""
     request_header_count: int = 128
     """Field lines of a request; beyond it: 431."""
+    request_header_timeout: float = 10.0
+    """From a request stream's first octet to the end of its header section; beyond it: 408.
+    0: no limit."""
     request_body_bytes: int = 0
     """Content of a request; beyond it: 413. 0: no limit, for bodies are streamed."""
     response_header_bytes: int = 64 * 1024
@@ -196,6 +204,9 @@ class Limits:
     """The same for all requests of one client connection together."""
     response_buffer: int = 256 * 1024
     """Octets of one response body that may wait for the client to acknowledge them."""
+    retry: str = "off"
+    """`always`: every client first proves its address by a Retry packet, which costs a round trip
+    (RFC 9000 section 8.1.2). `off`: none does."""
     client_idle_timeout: float = 30.0
     """QUIC's max_idle_timeout (RFC 9000 section 10.1)."""
     max_datagram_size: int = 1200
@@ -222,8 +233,8 @@ class Limits:
     backend_ping_timeout: float = 5.0
     """How long the answer to that PING may take."""
     backend_rows: int = 256
-    """Different backends that shared memory has room for, as long as the master lives: those of
-    former configurations count too. Fixed when the master starts."""
+    """Different backends (by scheme and address) that shared memory has room for, with those of
+    older configurations whose workers still drain. Fixed when the master starts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,18 @@ loader throws such an object away.
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import yaml
 
 from spooky.config import docstrings
-from spooky.config.document import Reading, Spot, Word, clip, describe, is_null, line_of
+from spooky.config.document import Reading, Spot, Word, describe, is_null, line_of
 from spooky.config.names import UnfitError
 from spooky.config.scalars import OFF_JSON, OFF_WORDS, UNREAD, Json, Scalar
+
+_MERGE = "<<"
 
 
 class Shape(Protocol):
@@ -52,6 +54,15 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """One key of a mapping as the file has it, its value and its line."""
+
+    key: str
+    node: yaml.Node
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A mapping with known keys, read into one model class.
 
@@ -83,42 +94,55 @@ class Section:
 
     def read_values(self, node: yaml.Node, spot: Spot, reading: Reading) -> dict[str, Any]:
         """Read the values of the keys that are there and usable."""
-        known = read_keys(node, reading, spot, "a mapping with the keys " + ", ".join(self.fields))
-        if known is None:
+        expected = "a mapping with the keys " + ", ".join(self.fields)
+        entries = read_entries(node, reading, spot, expected)
+        if entries is None:
             return {}
-        meant = self._refuse_unknown(known, spot, reading)
-        values = {}
-        for key, key_field in self.fields.items():
-            if key not in known:
-                if key_field.required and key not in meant:
-                    reading.refuse(reading.enter(spot.child(key, spot.line)), key_field.required)
+        meant = self._refuse_unknown(entries, spot, reading)
+        values: dict[str, Any] = {}
+        for entry in entries:
+            key = meant.get(entry.key, entry.key)
+            if key not in self.fields:
                 continue
-            value_node, line = known[key]
-            if is_null(value_node) and self._may_be_null(key):
+            here = reading.enter(spot.child(key, entry.line, shown=entry.key))
+            if is_null(entry.node) and self._may_be_null(key):
                 continue
-            here = reading.enter(spot.child(key, line))
-            value = key_field.shape.read(value_node, here, reading)
+            value = self.fields[key].shape.read(entry.node, here, reading)
             if value is not UNREAD:
-                values[key] = value
+                values.setdefault(key, value)
+        given = {meant.get(entry.key, entry.key) for entry in entries}
+        if _MERGE not in given:
+            self._require({*given, *meant.values()}, spot, reading)
         return values
 
+    def _require(self, given: set[str], spot: Spot, reading: Reading) -> None:
+        for key, key_field in self.fields.items():
+            if key_field.required and key not in given:
+                reading.refuse(reading.enter(spot.child(key, spot.line)), key_field.required)
+
     def _refuse_unknown(
-        self, found: Mapping[str, tuple[yaml.Node, int]], spot: Spot, reading: Reading
-    ) -> set[str]:
-        """Refuse keys that are not known; return those that were probably meant."""
-        meant = set()
-        for key, (_, line) in found.items():
+        self, entries: Sequence[Entry], spot: Spot, reading: Reading
+    ) -> dict[str, str]:
+        """Refuse keys that are not known; return those that stand in for a missing known one.
+
+        Their values are read as that one's, so that the faults in them are found as well.
+        """
+        meant: dict[str, str] = {}
+        given = {entry.key for entry in entries}
+        for key, line in ((entry.key, entry.line) for entry in entries):
             if key in self.fields:
                 continue
             nearest = difflib.get_close_matches(key.lower(), self.fields, 1, 0.6)
-            if key == "<<":
+            if key == _MERGE:
                 hint = "; merge keys are not supported, use an alias for a whole value"
+                reading.places.spoil(spot.key)
             elif nearest:
                 hint = f', did you mean "{nearest[0]}"?'
-                meant.add(nearest[0])
+                if nearest[0] not in given:
+                    meant[key] = nearest[0]
             else:
                 hint = f"; known here: {', '.join(self.fields)}"
-            reading.refuse(spot.child(clip(key), line), f"unknown key{hint}")
+            reading.refuse(spot.child(key, line), f"unknown key{hint}")
         return meant
 
     def _may_be_null(self, key: str) -> bool:
@@ -247,20 +271,24 @@ class NamedGroup:
 
     def read(self, node: yaml.Node, spot: Spot, reading: Reading) -> Any:
         """Read the sections in the order of the file."""
-        known = read_keys(node, reading, spot, "a mapping of names")
-        if known is None:
+        entries = read_entries(node, reading, spot, "a mapping of names")
+        if entries is None:
             return UNREAD
-        if not known:
+        if not entries:
             reading.refuse(spot, "expected at least one name in it, got none")
-        return tuple(self._read_one(key, *known[key], spot, reading) for key in known)
+        sections: dict[str, Any] = {}
+        for entry in entries:
+            sections.setdefault(entry.key, self._read_one(entry, spot, reading))
+        return tuple(sections.values())
 
-    def _read_one(self, key: str, node: yaml.Node, line: int, spot: Spot, reading: Reading) -> Any:
-        here = reading.enter(spot.child(clip(key), line))
+    def _read_one(self, entry: Entry, spot: Spot, reading: Reading) -> Any:
+        here = reading.enter(spot.child(entry.key, entry.line))
         try:
-            self.name.parse(Word(key, "str", quoted=True, folder=reading.folder))
+            self.name.parse(Word(entry.key, "str", quoted=True, folder=reading.folder))
         except UnfitError:
-            reading.refuse(here, f"expected {self.name.expected} as the name")
-        return self.section.make({**self.section.read_values(node, here, reading), "name": key})
+            reading.note(here, f"expected {self.name.expected} as the name")
+        values = self.section.read_values(entry.node, here, reading)
+        return self.section.make({**values, "name": entry.key})
 
     def schema(self) -> Json:
         """The JSON Schema of the mapping."""
@@ -303,27 +331,30 @@ class OrOff:
         return "off" if value == self.off else self.section.write(value)
 
 
-def read_keys(
+def read_entries(
     node: yaml.Node, reading: Reading, spot: Spot, expected: str
-) -> dict[str, tuple[yaml.Node, int]] | None:
-    """Take a mapping apart: each key's value and line. None, with the problem, if it is none.
+) -> list[Entry] | None:
+    """Take a mapping apart. None, with the problem, if it is none.
 
-    A key that stands twice is a problem, and its first value counts.
+    A key that stands twice is a problem; both are returned, and the first counts.
     """
     if is_null(node):
-        return {}
+        return []
     if not isinstance(node, yaml.MappingNode):
         reading.refuse(spot, f"expected {expected}, got {describe(node)}")
         return None
-    found: dict[str, tuple[yaml.Node, int]] = {}
+    entries: list[Entry] = []
+    first: dict[str, int] = {}
     for key_node, value_node in node.value:
         line = line_of(key_node)
         if not isinstance(key_node, yaml.ScalarNode):
-            reading.refuse(spot, f"expected a name as key, got {describe(key_node)}")
-        elif key_node.value in found:
-            first = found[key_node.value][1]
-            here = spot.child(clip(key_node.value), line)
-            reading.refuse(here, f"stands here a second time, after line {first}; keep one")
-        else:
-            found[key_node.value] = (value_node, line)
-    return found
+            where = Spot(spot.key, spot.shown, line)
+            reading.note(where, f"expected a name as key, got {describe(key_node)}")
+            continue
+        key = key_node.value
+        if key in first:
+            again = f"stands here a second time, after line {first[key]}; keep one"
+            reading.note(spot.child(key, line), again)
+        first.setdefault(key, line)
+        entries.append(Entry(key, value_node, line))
+    return entries

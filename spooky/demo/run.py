@@ -1,13 +1,15 @@
 """The demo: makes a certificate and a configuration, starts Spooky on them, sends requests.
 
 Everything but the certificate is the real thing: `spooky -c FILE` as its own processes, QUIC on
-a UDP port of the loopback, HTTP/2 to two backends. It keeps serving until Ctrl-C; with `--once`
-it stops after the requests, with status 0 only if all of them were answered.
+a UDP port of the loopback, HTTP/2 to two backends. It keeps serving until Ctrl-C; with `--once`,
+or `DEMO_ONCE=1` in the environment, it stops after the requests, with status 0 only if all of them
+were answered.
 """
 
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -23,16 +25,27 @@ from spooky.demo.requests import send_requests
 PREFERRED_PORT = 4433
 START_DEADLINE_S = 15.0
 STOP_DEADLINE_S = 5.0
+ONCE = "DEMO_ONCE"
+_ANSWERS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("", "0", "false", "no", "off"), False),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; return the exit status."""
     parser = argparse.ArgumentParser(prog="spooky demo", description=__doc__.partition("\n")[0])
-    parser.add_argument("--once", action="store_true", help="exit after the requests")
+    parser.add_argument(
+        "--once", action="store_true", help=f"exit after the requests, as {ONCE}=1 does"
+    )
     options = parser.parse_args(argv)
+    asked = os.environ.get(ONCE, "")
+    if asked.lower() not in _ANSWERS:
+        parser.error(f"{ONCE} is {asked} in the environment: set it to 1 or 0")
+    once = options.once or _ANSWERS[asked.lower()]
     with tempfile.TemporaryDirectory(prefix="spooky-demo-") as folder:
         try:
-            return asyncio.run(_demo(Path(folder), once=options.once))
+            return asyncio.run(_demo(Path(folder), once=once))
         except KeyboardInterrupt:
             return 0
 

@@ -17,10 +17,11 @@ from typing import Final, assert_never
 
 import setproctitle
 
+from spooky import __version__
 from spooky import log as logs
 from spooky.errors import ExitCode, StartupError
 from spooky.master import signals
-from spooky.master.blueprint import Blueprint, Estate, Program, Resolved
+from spooky.master.blueprint import Estate, Program, Resolved
 from spooky.master.notify import Notifier
 from spooky.master.nursery import Nursery
 from spooky.master.pidfile import TITLE, Pidfile
@@ -45,7 +46,7 @@ from spooky.master.plan import (
 from spooky.master.rollout import Rollout, check_workers, crew_of, now_ms, tell
 from spooky.master.signals import Command, SignalInbox
 from spooky.master.slots import LOOK_S, Fleet, SlotState, Stop
-from spooky.master.spawn import Birth, Child, find_credentials, warn_about_rights
+from spooky.master.spawn import Birth, Child, warn_about_rights
 from spooky.master.succession import Succession, fleet_beside
 from spooky.master.takeover import Heritage, Successor
 from spooky.shm.instance import Admission, Cell, Serving
@@ -72,7 +73,7 @@ class Arbiter:
         self._program = program
         self._fleet = Fleet() if heritage is None else fleet_beside(heritage.state)
         left = heritage.state if heritage else None
-        self._estate = Estate(program, config.steering, left)
+        self._estate = Estate(program, config, left)
         self._sockets = self._estate.sockets
         self._instance = self._estate.memory.instance
         self._processes = self._estate.memory.processes
@@ -84,7 +85,7 @@ class Arbiter:
         self._nursery = Nursery(self._selector)
         self._failure = ""
         self._looked_at = 0.0
-        self._first = Blueprint(resolved, find_credentials(config))
+        self._first = self._estate.blueprint(resolved)
         self._rollout = Rollout(program.read, self._fleet, self._estate, self._notifier, config)
         self._succession = Succession(
             heritage,
@@ -125,6 +126,7 @@ class Arbiter:
         if self._succession.heritage is None:
             self._instance.set(Cell.MASTER_PID, os.getpid())
             self._instance.set(Cell.STARTED_MS, now_ms())
+            self._instance.set_version(__version__)
             # Nothing is there to fall back on: what starts first serves as soon as it is ready.
             self._instance.promote(Serving(generation.number, 0, generation.workers), now_ms())
         gc.collect()
@@ -264,7 +266,7 @@ class Arbiter:
             reason += " before it was ready" + (f": {child.line}" if child.line else "")
         expected = slot.state in (SlotState.DRAINING, SlotState.LEAVING)
         log.log(logging.INFO if expected else logging.ERROR, "%s [%d]", reason, child.pid)
-        self._processes.row(child.slot).end()
+        self._estate.memory.bury(child.slot)
         now = time.monotonic()
         self._fleet.exited(child.slot, now, random.random(), reason)
         if wait_s := slot.wait(now):

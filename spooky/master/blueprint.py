@@ -6,7 +6,7 @@ and never changes; the estate (sockets, shared memory, keys) lasts as long as th
 
 import secrets
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from spooky import log as logs
 from spooky.config.model import Config
 from spooky.handover import KeeperMain, KeeperSpec, SharedKeys, WorkerMain, WorkerSpec
 from spooky.master.sockets import Crew, Sockets
-from spooky.master.spawn import Birth, Child, Credentials
+from spooky.master.spawn import Birth, Child, Credentials, find_credentials
 from spooky.shm.segment import SharedMemory
 
 
@@ -47,6 +47,8 @@ class Blueprint:
 
     resolved: Resolved
     credentials: Credentials | None
+    backend_rows: Mapping[str, int]
+    """Where shared memory has each backend, by its identity."""
 
     @property
     def config(self) -> Config:
@@ -59,19 +61,30 @@ class Blueprint:
         logs.prepare(self.config.log, (who.uid, who.gid) if who else None)
 
 
+def identities_of(configs: Iterable[Config]) -> set[str]:
+    """List the backends of some configurations."""
+    return {
+        backend.identity
+        for config in configs
+        for upstream in config.upstream
+        for backend in upstream.backends
+    }
+
+
 class Estate:
     """What the master lends to every process of every generation."""
 
-    def __init__(self, program: Program, steering: str, left: dict[str, Any] | None) -> None:
+    def __init__(self, program: Program, config: Config, left: dict[str, Any] | None) -> None:
         """Make it, or take over what a master before this one `left`, as it `describe`d it."""
         self._program = program
-        self.sockets = Sockets(steering)
+        self.sockets = Sockets(config.steering)
         if left is None:
-            self.memory = SharedMemory.create()
-            self._keys = SharedKeys(reset=secrets.token_bytes(32))
+            self.memory = SharedMemory.create(config.limits.backend_rows)
+            self._keys = SharedKeys(reset=secrets.token_bytes(32), token=secrets.token_bytes(32))
         else:
             self.memory = SharedMemory.attach(left["memory"], writable=True)
-            self._keys = SharedKeys(reset=bytes.fromhex(left["reset"]))
+            reset, token = bytes.fromhex(left["reset"]), bytes.fromhex(left["token"])
+            self._keys = SharedKeys(reset, token)
             self.sockets.adopt(left["sockets"])
 
     def describe(self) -> dict[str, Any]:
@@ -79,12 +92,19 @@ class Estate:
         return {
             "memory": self.memory.fd,
             "reset": self._keys.reset.hex(),
+            "token": self._keys.token.hex(),
             "sockets": self.sockets.describe(),
         }
 
     def filenos(self) -> list[int]:
         """List the descriptors that `describe` speaks of."""
         return [self.memory.fd, *self.sockets.filenos()]
+
+    def blueprint(self, resolved: Resolved) -> Blueprint:
+        """Look up whom its processes run as, and give its backends their rows. StartupError."""
+        credentials = find_credentials(resolved.config)
+        rows = self.memory.backends.assign(identities_of([resolved.config]))
+        return Blueprint(resolved, credentials, rows)
 
     def worker_birth(
         self, child: Child, blueprint: Blueprint, crew: Crew, shed: Callable[[Child], None]
@@ -103,6 +123,7 @@ class Estate:
             client_contexts=blueprint.resolved.client_contexts,
             mailboxes=self.sockets.mailboxes_of(child.slot),
             keys=self._keys,
+            backend_rows=blueprint.backend_rows,
             ready_fd=child.ready_writer,
             memory=self.memory,
         )
@@ -133,6 +154,7 @@ class Estate:
             row=child.slot,
             generation=child.generation,
             config=config,
+            backend_rows=blueprint.backend_rows,
             admin=admin,
             ready_fd=child.ready_writer,
             memory=self.memory,

@@ -8,16 +8,16 @@ decides nothing: `plan` says when, the arbiter calls.
 import logging
 import time
 from collections.abc import Callable
+from operator import attrgetter
 
 from spooky import log as logs
 from spooky.config.model import Config
 from spooky.errors import ConfigError, SpookyError, StartupError
 from spooky.master.bind import Address
-from spooky.master.blueprint import Blueprint, Estate, Resolved
+from spooky.master.blueprint import Blueprint, Estate, Resolved, identities_of
 from spooky.master.notify import Notifier
 from spooky.master.slots import Fleet, Generation
 from spooky.master.sockets import Crew
-from spooky.master.spawn import find_credentials
 from spooky.shm.instance import Serving
 from spooky.shm.processes import SLOT_LIMIT
 
@@ -38,6 +38,7 @@ class Rollout:
         """Take how to `read` the configuration anew, and the `first` one, some of which stays."""
         self._read = read
         self._fleet = fleet
+        self._estate = estate
         self._sockets = estate.sockets
         self._instance = estate.memory.instance
         self._notifier = notifier
@@ -75,11 +76,12 @@ class Rollout:
         """Make all that the new configuration needs besides processes."""
         config = resolved.config
         check_workers(config)
-        for key in ("pid", "steering"):
-            if (was := getattr(self._first, key)) != getattr(config, key):
+        for key in ("pid", "steering", "limits.backend_rows"):
+            value = attrgetter(key)
+            if (was := value(self._first)) != value(config):
                 log.warning("%s: still %s; restart to change it", key, was)
         tell(resolved)
-        blueprint = Blueprint(resolved, find_credentials(config))
+        blueprint = self._estate.blueprint(resolved)
         blueprint.prepare_logs()
         self._sockets.bind(config.listen, config.admin, config.limits)
         return blueprint
@@ -89,6 +91,7 @@ class Rollout:
         for line in reason.splitlines():
             log.error("%s refused: %s", what, line)
         log.error("%s refused, the old configuration stays", what)
+        self.release_backends()
         self._instance.end_reload(reason, succeeded=False)
         self._notifier.ready(f"serving; the last {what} was refused")
 
@@ -110,6 +113,7 @@ class Rollout:
         if is_reload:
             self._instance.promote(Serving(number, generation.slots.start, workers), now_ms())
             self.steer()
+        self._describe_backends(generation)
         try:
             logs.configure(self.blueprints[number].config.log, "master")
         except OSError as error:
@@ -129,6 +133,29 @@ class Rollout:
             (config.admin for config in configs),
         )
         self.steer()
+        self.release_backends()
+
+    def release_backends(self) -> None:
+        """Free the rows of backends that no process has any more."""
+        fleet = self._fleet
+        # Another master beside this one has processes, and backends, that are not known here.
+        if not (fleet.taken or fleet.is_handing_over or fleet.is_superseded):
+            configs = (blueprint.config for blueprint in self.blueprints.values())
+            self._estate.memory.release_backends(identities_of(configs))
+
+    def _describe_backends(self, generation: Generation) -> None:
+        """Enter in shared memory what the configuration that serves says of its backends."""
+        blueprint = self.blueprints[generation.number]
+        names: dict[int, list[str]] = {}
+        weights: dict[int, int] = {}
+        for upstream in blueprint.config.upstream:
+            for backend in upstream.backends:
+                row = blueprint.backend_rows[backend.identity]
+                names.setdefault(row, []).append(f"{upstream.name}/{backend.id}")
+                weights[row] = max(weights.get(row, 0), backend.weight)
+        for row, of_row in names.items():
+            name = ", ".join(of_row)
+            self._estate.memory.backends.row(row).describe(name, weights[row], generation.number)
 
     def steer(self) -> None:
         """Tell the kernel who serves each address, and which slots have a reader."""

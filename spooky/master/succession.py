@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import setproctitle
 
+from spooky import __version__
 from spooky.master import takeover
 from spooky.master.blueprint import Estate
 from spooky.master.notify import Notifier
@@ -132,6 +133,7 @@ class Succession:
         """As a new master: be the one that operators find, and let the old one drain."""
         if self.heritage is not None and self.fleet.taken:
             self.estate.memory.instance.set(Cell.MASTER_PID, os.getpid())
+            self.estate.memory.instance.set_version(__version__)
             self.pidfile.write(self.predecessor)
             self.heritage.say(takeover.READY)
 
@@ -141,6 +143,7 @@ class Succession:
             self.selector.unregister(heritage.channel)
             self.fleet.taken = ()
             self.rollout.steer()
+            self.rollout.release_backends()
 
 
 def fleet_beside(state: Mapping[str, Any]) -> Fleet:

@@ -21,6 +21,7 @@ from spooky.protocol.messages import (
     Writable,
 )
 from spooky.protocol.quic import ServerConnection, ServerSettings
+from spooky.protocol.retry import Retried
 
 IDLE_TIMEOUT_REASON = "Idle timeout"
 
@@ -35,8 +36,13 @@ class AioquicEngine:
         settings: ServerSettings,
         configuration: QuicConfiguration,
         original_destination_cid: bytes,
+        retried: Retried | None = None,
     ) -> None:
-        self._quic = ServerConnection(settings, configuration, original_destination_cid)
+        """Serve a client whose first packet had `original_destination_cid`.
+
+        `retried` is what it proved by the token of a Retry, if it was asked for one.
+        """
+        self._quic = ServerConnection(settings, configuration, original_destination_cid, retried)
         self._h3 = H3Session(self._quic, settings.header_bytes)
         self._send_buffer = settings.send_buffer
         self._full: set[int] = set()
@@ -59,7 +65,7 @@ class AioquicEngine:
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Path]]:
         """Take what is to be sent now."""
         if self._opened:
-            self._h3.flush()
+            self._h3.responses.flush()
         return self._quic.datagrams_to_send(now)
 
     def deadline(self) -> float | None:
@@ -150,20 +156,20 @@ class AioquicEngine:
     def send_interim(self, stream: int, status: int, headers: Headers) -> None:
         """Send an interim response."""
         fields = [(b":status", _STATUS[status]), *headers]
-        self._h3.send_section(stream, fields, end=False, last=False)
+        self._h3.responses.send_section(stream, fields, end=False, last=False)
 
     def send_head(self, stream: int, status: int, headers: Headers, *, end: bool) -> None:
         """Send the final response's head."""
         fields = [(b":status", _STATUS[status]), *headers]
-        self._h3.send_section(stream, fields, end=end, last=True)
+        self._h3.responses.send_section(stream, fields, end=end, last=True)
 
     def send_body(self, stream: int, data: bytes, *, end: bool) -> None:
         """Send content."""
-        self._h3.send_data(stream, data, end=end)
+        self._h3.responses.send_data(stream, data, end=end)
 
     def send_trailers(self, stream: int, headers: Headers) -> None:
         """Send the trailer section, which ends the response."""
-        self._h3.send_section(stream, headers, end=True, last=True)
+        self._h3.responses.send_section(stream, headers, end=True, last=True)
 
     def writable(self, stream: int) -> int:
         """Say how many octets the stream may still take before the caller should wait."""
@@ -175,7 +181,7 @@ class AioquicEngine:
 
     def unacknowledged(self, stream: int) -> int:
         """Count the octets of the response that the client has not confirmed yet."""
-        return self._quic.buffered(stream) + self._h3.unsent(stream)
+        return self._quic.buffered(stream) + self._h3.responses.unsent(stream)
 
     def consume(self, stream: int, count: int) -> None:
         """Give back flow-control credit for `count` octets that were passed on."""
@@ -200,5 +206,16 @@ class AioquicEngine:
         self._quic.close(error_code=code, reason_phrase=reason)
 
     def is_idle(self) -> bool:
-        """Say whether no request is open, and the client has all that it was sent."""
-        return self._h3.open_requests() == 0 and not self._quic.has_unacknowledged()
+        """Say whether no request is open, and the client has all that it was sent.
+
+        A stream whose head has not come is no request.
+        """
+        return self._h3.is_idle() and not self._quic.has_unacknowledged()
+
+    def probe_timeout(self) -> float:
+        """Return the seconds after which something lost is noticed."""
+        return self._quic.probe_timeout()
+
+    def release(self) -> None:
+        """Let go of everything, once the connection is over; no other verb may follow."""
+        self._quic.release()

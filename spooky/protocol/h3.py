@@ -1,9 +1,9 @@
 """HTTP/3 (RFC 9114) as a server, over any QUIC: octets of streams in, messages out, and back.
 
-It owns the requests of a connection; one stream's state is in `h3_request.py`, the control and
-QPACK streams are in `h3_control.py`. aioquic's own HTTP/3 layer is not used: it validates each
-octet of each field in Python, closes the connection where a stream error will do, and has no
-GOAWAY.
+It owns the requests of a connection; one stream's state is in `h3_request.py`, what sends a
+response in `h3_response.py`, the control and QPACK streams in `h3_control.py`. aioquic's own
+HTTP/3 layer is not used: it validates each octet of each field in Python, closes the connection
+where a stream error will do, and has no GOAWAY.
 
 A rule: every octet that arrives is either handed out in a `Body`, whose credit the receiver
 gives back, or is credited here at once, so that no window leaks.
@@ -26,15 +26,18 @@ from spooky.protocol.h3_request import (
     check_frame,
     clear_out,
     make_head,
+    partial_head,
     take,
     trim,
-    write,
 )
+from spooky.protocol.h3_response import ResponseWriter
 from spooky.protocol.messages import (
     Body,
     DownstreamEvent,
     Headers,
     Malformed,
+    RequestBegun,
+    RequestHead,
     Reset,
     Stopped,
     Trailers,
@@ -49,10 +52,11 @@ class H3Session:
         self._header_bytes = header_bytes
         self._requests: dict[int, RequestStream] = {}
         self._control = ControlStreams(transport, header_bytes)
+        self.responses = ResponseWriter(transport, self._control, self._requests)
+        """What sends; the rest of this class receives."""
         self._next_request = 0
         self._refuse_from: int | None = None
         self._events: list[DownstreamEvent] = []
-        self._unsent: list[RequestStream] = []
 
     def open(self) -> None:
         """Open the control streams; to be called as soon as QUIC can send."""
@@ -91,7 +95,7 @@ class H3Session:
         if request.reading is Reading.HEADERS:
             self._transport.reset(stream, H3Code.REQUEST_INCOMPLETE)
             request.writing = Writing.ENDED
-        elif request.reading is not Reading.DISCARDING:
+        if request.reading is not Reading.DISCARDING:
             self._events.append(Reset(stream, code))
         request.fin = True
         self._discard(request)
@@ -148,6 +152,9 @@ class H3Session:
         request.buffer = request.buffer + data if request.buffer else data
         if not request.blocked:
             self._read_frames(request)
+        if request.reading is Reading.HEADERS and not request.announced:
+            request.announced = True
+            self._events.append(RequestBegun(stream))
 
     def _read_frames(self, request: RequestStream) -> None:
         """Read as much of the buffer as there are whole frames, or octets of DATA.
@@ -226,18 +233,19 @@ class H3Session:
         except pylsqpack.StreamBlocked:
             request.blocked = True
             return
-        except FieldSectionTooLargeError:
-            self._malformed(request, "the header section is too large", status=431)
+        except FieldSectionTooLargeError as error:
+            head = partial_head(request.number, error.fields) if error.fields else None
+            self._malformed(request, "the header section is too large", status=431, head=head)
             return
         if request.reading is Reading.BODY:
             self._read_trailers(request, fields)
             return
-        head = make_head(request, fields)
-        if isinstance(head, str):
-            self._malformed(request, head)
+        made = make_head(request, fields)
+        if isinstance(made, str):
+            self._malformed(request, made, head=partial_head(request.number, fields))
             return
-        request.reading = Reading.DISCARDING if head.end else Reading.BODY
-        self._events.append(head)
+        request.reading = Reading.DISCARDING if made.end else Reading.BODY
+        self._events.append(made)
 
     def _read_trailers(self, request: RequestStream, fields: Headers) -> None:
         if any(name.startswith(b":") for name, _ in fields):
@@ -254,6 +262,8 @@ class H3Session:
         if request.buffer or request.frame_left >= 0:
             raise H3ConnectionError(H3Code.FRAME_ERROR, "the stream ended within a frame")
         if request.reading is Reading.HEADERS:
+            if request.announced:
+                self._events.append(Reset(request.number, H3Code.REQUEST_INCOMPLETE))
             self.reset(request.number, H3Code.REQUEST_INCOMPLETE)
         elif request.reading is Reading.BODY:
             if request.expected > request.received:
@@ -264,9 +274,15 @@ class H3Session:
         else:
             request.reading = Reading.DISCARDING
 
-    def _malformed(self, request: RequestStream, reason: str, status: int = 400) -> None:
+    def _malformed(
+        self,
+        request: RequestStream,
+        reason: str,
+        status: int = 400,
+        head: RequestHead | None = None,
+    ) -> None:
         self._discard(request, settle=False)
-        self._events.append(Malformed(request.number, reason, status))
+        self._events.append(Malformed(request.number, reason, status, head))
         if not request.fin:
             self._transport.stop(request.number, H3Code.NO_ERROR)
 
@@ -291,61 +307,7 @@ class H3Session:
         if request.is_over:
             self._requests.pop(request.number, None)
 
-    # --- sending ----------------------------------------------------------------------------
-
-    def send_section(self, stream: int, fields: Headers, *, end: bool, last: bool) -> None:
-        """Send a field section. `last`: it is the final response's, or the trailers."""
-        request = self._requests.get(stream)
-        if request is None or request.writing is Writing.ENDED:
-            return
-        block = self._control.encode(stream, fields)
-        self._queue(request, varint.frame(varint.FRAME_HEADERS, block))
-        if end:
-            self._end_writing(request)
-        elif last:
-            request.writing = Writing.BODY
-
-    def send_data(self, stream: int, data: bytes, *, end: bool) -> None:
-        """Send a DATA frame."""
-        request = self._requests.get(stream)
-        if request is None or request.writing is Writing.ENDED:
-            return
-        if data:
-            self._queue(request, b"\x00" + varint.encode(len(data)))
-            write(request, data)
-        if end:
-            self._end_writing(request)
-
-    def _queue(self, request: RequestStream, octets: bytes) -> None:
-        if not request.out:
-            self._unsent.append(request)
-        write(request, octets)
-
-    def _end_writing(self, request: RequestStream) -> None:
-        if not request.out:
-            self._transport.send(request.number, b"", end=True)
-        request.writing = Writing.ENDED
-        self._forget_if_done(request)
-
-    def flush(self) -> None:
-        """Give to QUIC what was written since the last call, each stream's in one piece."""
-        self._control.flush()
-        if not self._unsent:
-            return
-        for request in self._unsent:
-            if request.out:
-                octets = b"".join(request.out)
-                clear_out(request)
-                ended = request.writing is Writing.ENDED
-                self._transport.send(request.number, octets, end=ended)
-                if ended:
-                    self._forget_if_done(request)
-        self._unsent.clear()
-
-    def unsent(self, stream: int) -> int:
-        """Count the octets of the stream that wait for `flush`."""
-        request = self._requests.get(stream)
-        return request.out_bytes if request is not None else 0
+    # --- verbs ------------------------------------------------------------------------------
 
     def consume(self, stream: int, count: int) -> None:
         """Credit `count` octets that were handed out in a `Body`."""
@@ -391,7 +353,11 @@ class H3Session:
         if self._refuse_from is None:
             self._refuse_from = self._next_request
             self._control.send_goaway(self._refuse_from)
+            for request in list(self._requests.values()):
+                if request.reading is Reading.HEADERS:
+                    # Its number is below the one announced, but nobody has begun to act on it.
+                    self.reset(request.number, H3Code.REQUEST_REJECTED)
 
-    def open_requests(self) -> int:
-        """Count the requests that are not over."""
-        return len(self._requests)
+    def is_idle(self) -> bool:
+        """Say whether no request is open; a stream whose head has not come is none."""
+        return not any(request.is_open for request in self._requests.values())

@@ -45,7 +45,14 @@ class H3ConnectionError(Exception):
 
 
 class FieldSectionTooLargeError(Exception):
-    """A field section is larger, once decoded, than we said to accept."""
+    """A field section is larger, once decoded, than we said to accept.
+
+    `fields` are what it holds, none where it was not worth decoding.
+    """
+
+    def __init__(self, fields: Headers) -> None:
+        super().__init__()
+        self.fields = fields
 
 
 class StreamTransport(Protocol):
@@ -133,7 +140,7 @@ class ControlStreams:
         most_lines = self._header_bytes // LINE_OVERHEAD
         if payload is not None and len(payload) > most_lines and count_lines(payload) > most_lines:
             # Before it is decoded: one octet may stand for a whole table of octets.
-            raise FieldSectionTooLargeError
+            raise FieldSectionTooLargeError([])
         try:
             if payload is None:
                 updates, fields = self._decoder.resume_header(stream)
@@ -144,7 +151,7 @@ class ControlStreams:
         self._write(STREAM_QPACK_DECODER, updates)
         size = sum(len(name) + len(value) for name, value in fields)
         if size + LINE_OVERHEAD * len(fields) > self._header_bytes:
-            raise FieldSectionTooLargeError
+            raise FieldSectionTooLargeError(fields)
         return fields
 
     def cancel(self, stream: int) -> None:

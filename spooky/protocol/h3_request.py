@@ -59,6 +59,8 @@ class RequestStream:
     frame_left: int = -1
     """Octets of the frame that have not been read; -1 between frames."""
     fin: bool = False
+    announced: bool = False
+    """It was told of, though its head had not come."""
     blocked: bool = False
     expected: int = -1
     """The request's content-length; -1: none."""
@@ -73,6 +75,13 @@ class RequestStream:
     def unread(self) -> int:
         """How many octets of the buffer have not been read."""
         return len(self.buffer) - self.at
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is a request, and more of it or of its response is to be expected."""
+        if self.reading is Reading.DISCARDING:
+            return self.writing is not Writing.ENDED or bool(self.out)
+        return self.reading is not Reading.HEADERS
 
     @property
     def is_over(self) -> bool:
@@ -120,6 +129,23 @@ def clear_out(request: RequestStream) -> None:
     """Forget what waits to be sent."""
     request.out.clear()
     request.out_bytes = 0
+
+
+def partial_head(number: int, fields: Headers) -> RequestHead:
+    """Make the most of a faulty header section, for the log."""
+    control: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if name[:1] == b":":
+            control.setdefault(name, value)
+    return RequestHead(
+        number,
+        control.get(b":method", b""),
+        control.get(b":scheme", b""),
+        control.get(b":authority", b""),
+        control.get(b":path", b""),
+        [field for field in fields if field[0][:1] != b":"],
+        end=True,
+    )
 
 
 def make_head(request: RequestStream, fields: Headers) -> RequestHead | str:

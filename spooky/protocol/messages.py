@@ -47,6 +47,16 @@ class RequestHead:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestBegun:
+    """A request stream is open and its head has not all come.
+
+    `RequestHead`, `Malformed` or `Reset` follows, unless the stream is reset by us before.
+    """
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseHead:
     """A final response's status and header section. `end`: no body and no trailers follow."""
 
@@ -114,12 +124,14 @@ class Malformed:
     """A message that breaks the protocol's rules (RFC 9114 4.1.2, RFC 9113 8.1.1).
 
     The engine has not reset the stream; `reason` is for the log and for the answer's text, and
-    `status` is what a server says to such a request (400, 431).
+    `status` is what a server says to such a request (400, 431). `head` is what could be read of a
+    request whose head is at fault, to be named in the log and not to be acted on; None: nothing.
     """
 
     stream: int
     reason: str
     status: int = 400
+    head: RequestHead | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +200,8 @@ class Closed:
 
 
 DownstreamEvent: TypeAlias = (
-    RequestHead
+    RequestBegun
+    | RequestHead
     | Body
     | Trailers
     | Reset
@@ -277,14 +290,26 @@ class DownstreamEngine(Protocol):
     def goaway(self) -> None:
         """Say that no more requests are welcome; from the second call on, refuse them.
 
-        Open ones go on (RFC 9114 section 5.2).
+        Open ones go on (RFC 9114 section 5.2); those without a head are not open, and refused too.
         """
 
     def close(self, code: int, reason: str = "") -> None:
         """Close the connection with an HTTP/3 error code."""
 
     def is_idle(self) -> bool:
-        """Say whether no request is open, and the client has all that it was sent."""
+        """Say whether no request is open, and the client has all that it was sent.
+
+        A stream whose head has not come is no request.
+        """
+
+    def probe_timeout(self) -> float:
+        """Return the seconds after which something lost is noticed (RFC 9002 section 6.2.1)."""
+
+    def release(self) -> None:
+        """Let go of everything, once the connection is over; no other verb may follow.
+
+        Without it the memory of a connection lives on until the garbage collector finds it.
+        """
 
 
 class UpstreamEngine(Protocol):

@@ -26,6 +26,7 @@ from aioquic.quic.stream import QuicStream
 
 from spooky.protocol.cid import CID_LENGTH, mint, reset_token
 from spooky.protocol.messages import Path
+from spooky.protocol.retry import Retried
 
 SMALLEST_STREAM_FRAME = 24
 """Room below which a STREAM frame is not begun: its header, and some octets to be worth it."""
@@ -125,11 +126,14 @@ class ServerConnection(QuicConnection):
         settings: ServerSettings,
         configuration: QuicConfiguration,
         original_destination_cid: bytes,
+        retried: Retried | None = None,
     ) -> None:
         super().__init__(
             configuration=configuration,
             original_destination_connection_id=original_destination_cid,
+            retry_source_connection_id=retried.source_cid if retried else None,
         )
+        self._proven_path = retried.path if retried else None
         self._settings = settings
         self._logger = _SILENCE
         self._loss._pacer = _Pacer(max_datagram_size=configuration.max_datagram_size)
@@ -165,6 +169,10 @@ class ServerConnection(QuicConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
+        # Only the address that the token was for (RFC 9000 section 8.1): as long as no packet was
+        # understood, the connection may begin anew from another one.
+        path = self._network_paths[0]
+        path.is_validated |= path.addr == self._proven_path
         context = self.tls
         handle_hello = context._server_handle_hello
 
@@ -308,12 +316,30 @@ class ServerConnection(QuicConnection):
         """Take what is to be sent now; nothing before a datagram was understood."""
         return super().datagrams_to_send(now) if self._network_paths else []
 
+    def probe_timeout(self) -> float:
+        """Return the seconds after which something lost is noticed (RFC 9002 section 6.2.1)."""
+        return self._loss.get_probe_timeout()
+
     # --- the end ----------------------------------------------------------------------------
 
     def handle_timer(self, now: float) -> None:
         """Act on a deadline that has passed; nothing happens once the connection is over."""
         if self._close_at is not None:
             super().handle_timer(now)
+
+    def release(self) -> None:
+        """Let go of everything, once the connection is over; nothing may be called after it.
+
+        Three kinds of cycle keep the memory of a connection otherwise: aioquic's parts hold bound
+        methods of it, our hook holds the TLS context that it hooks, and a packet that is not
+        acknowledged holds its packet number space.
+        """
+        for space in self._loss.spaces:
+            space.sent_packets.clear()
+        context = vars(self).get("tls")
+        if context is not None:
+            vars(context).clear()
+        vars(self).clear()
 
     def closing(self) -> tuple[int, str, bool] | None:
         """Return (code, reason, by peer) once the connection is closing, else None.

@@ -16,6 +16,7 @@ SMALLEST_RESET = 21
 LARGEST_RESET = 43
 """Long enough to look like any short packet (RFC 9000 section 10.3)."""
 CONNECTION_REFUSED = 0x02
+INVALID_TOKEN = 0x0B
 """RFC 9000 section 20.1"""
 _SHORT = 0x40
 _LARGEST_DATAGRAM = 1200
@@ -37,8 +38,8 @@ def reset(dcid: bytes, size: int, key: bytes, rand: bytes) -> bytes | None:
     return head + reset_token(key, dcid)
 
 
-def refusal(initial: Datagram, scid: bytes) -> bytes:
-    """Make the Initial packet that closes a connection which was not begun (CONNECTION_REFUSED).
+def refusal(initial: Datagram, scid: bytes, code: int = CONNECTION_REFUSED) -> bytes:
+    """Make the Initial packet that closes a connection which was not begun, with an error code.
 
     `scid` is what the client is to see as the server's connection ID.
     """
@@ -53,7 +54,7 @@ def refusal(initial: Datagram, scid: bytes) -> bytes:
     )
     builder.start_packet(QuicPacketType.INITIAL, crypto)
     frame = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=4)
-    for value in (CONNECTION_REFUSED, QuicFrameType.PADDING, 0):
+    for value in (code, QuicFrameType.PADDING, 0):
         frame.push_uint_var(value)
     datagrams, _ = builder.flush()
     return datagrams[0]

@@ -30,6 +30,8 @@ class Cell(IntEnum):
     LAST_SUCCEEDED = 8
     """Whether the last one that ended did: 1 or 0."""
     TEXT_LENGTH = 9
+    VERSION = 10
+    """The version of the master's program: text, in this cell and the next."""
 
 
 class Admission(IntEnum):
@@ -62,6 +64,7 @@ class Outcome(NamedTuple):
 
 
 _FIXED_CELLS: Final = 16
+_VERSION_OCTETS: Final = 16
 
 
 def _pack(serving: Serving) -> int:
@@ -80,6 +83,7 @@ class Instance:
     def __init__(self, cells: "memoryview[int]") -> None:
         self._cells = cells
         self._text = cells[_FIXED_CELLS : self.CELLS].cast("B")
+        self._version = cells[Cell.VERSION : Cell.VERSION + 2].cast("B")
 
     def get(self, cell: Cell) -> int:
         """Read a cell."""
@@ -88,6 +92,15 @@ class Instance:
     def set(self, cell: Cell, value: int) -> None:
         """Write a cell; `value` is 0 to 2**64 - 1."""
         self._cells[cell] = value
+
+    @property
+    def version(self) -> str:
+        """The version of the serving master's program."""
+        return self._version.tobytes().rstrip(b"\0").decode(errors="replace")
+
+    def set_version(self, version: str) -> None:
+        """Write which version of the program serves."""
+        self._version[:] = version.encode()[:_VERSION_OCTETS].ljust(_VERSION_OCTETS, b"\0")
 
     # --- who serves -------------------------------------------------------------------------
 

@@ -8,54 +8,86 @@ takes over from an old one is given the descriptor.
 import contextlib
 import mmap
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 from spooky.errors import StartupError
+from spooky.shm.backends import BackendTable
 from spooky.shm.instance import Instance
-from spooky.shm.processes import ProcessTable
+from spooky.shm.processes import SLOT_LIMIT, ProcessTable
+from spooky.shm.traffic import TrafficTable
 
 NAME: Final = "spooky"
 CELL_BYTES: Final = 8
 MAGIC: Final = 0x53504F4F4B590001
 """`SPOOKY` and the version of the layout: who attaches to another one must not guess."""
+_BACKEND_ROWS: Final = 1
+"""The cell of the header that says how many rows for backends there are."""
 _HEADER_CELLS: Final = 8
 
 
 class SharedMemory:
     """The tables of one instance."""
 
-    def __init__(self, fd: int, memory: mmap.mmap, *, fresh: bool) -> None:
+    def __init__(self, fd: int, memory: mmap.mmap) -> None:
+        """Cut up a segment whose header is written. StartupError if it is not of this version."""
         self.fd = fd
         cells = memoryview(memory).cast("Q")
-        if fresh:
-            cells[0] = MAGIC
-        elif cells[0] != MAGIC:
+        if cells[0] != MAGIC or len(cells) < sum(_sizes(cells[_BACKEND_ROWS])):
             raise StartupError("the shared memory is that of another version of Spooky")
-        start = _HEADER_CELLS
-        self.instance = Instance(cells[start : start + Instance.CELLS])
-        start += Instance.CELLS
-        self.processes = ProcessTable(cells[start : start + ProcessTable.CELLS])
+        rows = cells[_BACKEND_ROWS]
+        start, parts = 0, []
+        for size in _sizes(rows):
+            parts.append(cells[start : start + size])
+            start += size
+        self.instance = Instance(parts[1])
+        self.processes = ProcessTable(parts[2])
+        self.backends = BackendTable(parts[3], rows)
+        self.traffic = TrafficTable(parts[4], SLOT_LIMIT, rows)
 
     @classmethod
-    def create(cls) -> "SharedMemory":
-        """Make a new segment, all zero."""
+    def create(cls, backend_rows: int) -> "SharedMemory":
+        """Make a new segment, all zero, with room for so many backends."""
         fd = os.memfd_create(NAME, os.MFD_CLOEXEC)
-        os.ftruncate(fd, _size())
-        return cls(fd, mmap.mmap(fd, _size()), fresh=True)
+        size = sum(_sizes(backend_rows)) * CELL_BYTES
+        os.ftruncate(fd, size)
+        memory = mmap.mmap(fd, size)
+        header = memoryview(memory).cast("Q")
+        header[_BACKEND_ROWS] = backend_rows
+        header[0] = MAGIC
+        return cls(fd, memory)
 
     @classmethod
     def attach(cls, fd: int, *, writable: bool) -> "SharedMemory":
         """Map a segment that another process made. StartupError if it is not of this version."""
         size = os.fstat(fd).st_size
-        if size < _size():
+        if size < _HEADER_CELLS * CELL_BYTES:
             raise StartupError("the shared memory is that of another version of Spooky")
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-        return cls(fd, mmap.mmap(fd, size, access=access), fresh=False)
+        return cls(fd, mmap.mmap(fd, size, access=access))
+
+    def bury(self, slot: int) -> None:
+        """Note that the process of a row is gone; only the master may."""
+        self.processes.row(slot).end()
+        if slot < SLOT_LIMIT:
+            self.traffic.end_process(slot, self.backends.taken())
+
+    def release_backends(self, identities_to_keep: Collection[str]) -> None:
+        """Forget backends that no process has any more, with their counts; only the master may."""
+        for row in self.backends.release(identities_to_keep):
+            self.traffic.clear_backend(row)
 
 
-def _size() -> int:
-    return (_HEADER_CELLS + Instance.CELLS + ProcessTable.CELLS) * CELL_BYTES
+def _sizes(backend_rows: int) -> tuple[int, ...]:
+    """Say how many cells each part takes: the header, then the tables."""
+    return (
+        _HEADER_CELLS,
+        Instance.CELLS,
+        ProcessTable.CELLS,
+        BackendTable.cells_needed(backend_rows),
+        TrafficTable.cells_needed(SLOT_LIMIT, backend_rows),
+    )
 
 
 def attach_to(pid: int) -> SharedMemory:

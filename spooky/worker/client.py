@@ -1,10 +1,12 @@
 """One QUIC client connection: it feeds the engine, gives each request to an exchange, flushes.
 
+It drops clients that do not complete their handshake, answers those that do not complete a head,
+and carries out what `farewell.py` decides while it is drained.
+
 Whatever goes wrong in here ends this connection and no other: it is one of the few places with a
 broad `except`, for an engine that meets octets which its author did not think of.
 """
 
-import asyncio
 import contextlib
 import logging
 import time
@@ -21,27 +23,22 @@ from spooky.protocol.messages import (
     Malformed,
     Path,
     Ready,
+    RequestBegun,
     RequestHead,
     Reset,
     Stopped,
     Trailers,
     Writable,
 )
+from spooky.worker.farewell import Farewell
 from spooky.worker.relay import Exchange
 from spooky.worker.services import Services
 from spooky.worker.udp import UdpSocket
 
 log = logging.getLogger("spooky.client")
 
-SECOND_GOAWAY_S = 1.0
-"""Between announcing the end and refusing requests: a round trip, with room for a lost packet and
-for a client or a worker that did not get its turn."""
-FIRST_REQUEST_S = 2.0
-"""The same for a client that has not asked yet, from the end of its handshake on: what it came
-for is on its way, and many clients do not repeat a first request that is refused."""
-LINGER_S = 0.5
-"""Between the end of all requests and the close: a client that read GOAWAY just now, on its way to
-the next request, goes to another connection, but fails where this one vanishes beneath it."""
+HANDSHAKE_TIMEOUT_S = 10.0
+"""After which a connection without a complete handshake is dropped, however lively it is."""
 
 
 class ClientHome(Protocol):
@@ -64,16 +61,15 @@ class Client:
     """A client connection and its exchanges."""
 
     __slots__ = (
-        "_announced",
-        "_asked",
-        "_draining",
+        "_begun",
+        "_closing",
         "_ended",
         "_engine",
         "_exchanges",
         "_farewell",
         "_home",
-        "_refusal",
-        "_refusing",
+        "_quiet_since",
+        "_ready_by",
         "_removed",
         "_services",
         "cids",
@@ -97,12 +93,14 @@ class Client:
         self._exchanges: dict[int, Exchange] = {}
         self._ended: set[int] = set()
         """Exchanges that ended since the last events of the engine."""
-        self._announced = False
-        self._asked = False
-        self._draining = False
-        self._farewell: asyncio.TimerHandle | None = None
-        self._refusal: asyncio.TimerHandle | None = None
-        self._refusing = False
+        self._begun: dict[int, float] = {}
+        """Streams whose head has not all come, and since when; the oldest is the first."""
+        self._quiet_since = time.monotonic()
+        """When the last request ended or the last stream began."""
+        self._ready_by: float | None = self._quiet_since + HANDSHAKE_TIMEOUT_S
+        """When the handshake has to be complete; None: it is."""
+        self._farewell: Farewell | None = None
+        self._closing = False
         self._removed = False
         self.udp = udp
         self.path = path
@@ -119,6 +117,8 @@ class Client:
             if path is not self.path:
                 # Only a path that the client has proved to be its own is believed.
                 self.path = self._engine.path() or self.path
+            if self._farewell is not None and self._ready_by is not None:
+                self._farewell.stir(now)
             self._handle(events)
         except Exception as error:
             self._crash(error)
@@ -126,14 +126,34 @@ class Client:
 
     def deadline(self) -> float | None:
         """Say when `expire` is due."""
-        return None if self._removed else self._engine.deadline()
+        if self._removed:
+            return None
+        deadline = self._engine.deadline()
+        if deadline is None:
+            return None
+        if self._ready_by is not None and not self._closing:
+            deadline = min(deadline, self._ready_by)
+        if self._begun:
+            deadline = min(deadline, self._head_due())
+        if self._farewell is not None:
+            due = self._farewell.due(self._engine.probe_timeout())
+            deadline = deadline if due is None else min(deadline, due)
+        return deadline
 
     def expire(self, now: float) -> None:
-        """Act on the engine's deadline."""
+        """Act on a deadline, of the engine's or of ours."""
         if self._removed:
             return
         try:
+            if self._closing and self._farewell is not None and self._farewell.is_gone(now):
+                self._remove()
+                return
+            if self._ready_by is not None and now >= self._ready_by and not self._closing:
+                self._drop(f"no handshake within {HANDSHAKE_TIMEOUT_S:g} s")
+                return
             self._handle(self._engine.handle_timer(now))
+            while self._begun and now >= self._head_due():
+                self._answer_late(next(iter(self._begun)))
         except Exception as error:
             self._crash(error)
         self._home.touch(self)
@@ -149,12 +169,12 @@ class Client:
         except Exception as error:
             self._crash(error)
             return
-        if self._refusing:
-            self._close_if_idle()
         if datagrams:
             self.udp.send(datagrams)
         if over:
             self._remove()
+        elif self._farewell is not None and not self._closing:
+            self._take_leave(self._farewell, now)
 
     def touch(self) -> None:
         """Have what was sent flushed at the end of this turn."""
@@ -170,9 +190,18 @@ class Client:
             exc_info=log.isEnabledFor(logging.DEBUG),
         )
         self._lost("internal error")
+        self._end(H3Code.INTERNAL_ERROR, "internal error")
+
+    def _drop(self, reason: str) -> None:
+        """End a connection that did not come about."""
+        log.debug("client %s: dropped: %s", self.path.peer[0], reason)
+        self._end(H3Code.NO_ERROR, reason)
+
+    def _end(self, code: int, reason: str) -> None:
+        """Say why, once, and forget the connection."""
         # The engine may fail at this, too; then the client has to find out by itself.
         with contextlib.suppress(Exception):
-            self._engine.close(H3Code.INTERNAL_ERROR, "internal error")
+            self._engine.close(code, reason)
             self.udp.send(self._engine.datagrams_to_send(time.monotonic()))
         self._remove()
 
@@ -181,6 +210,7 @@ class Client:
             self._removed = True
             self._lost("connection over")
             self._home.remove(self)
+            self._engine.release()
 
     # --- events -----------------------------------------------------------------------------
 
@@ -190,14 +220,17 @@ class Client:
         for event in events:
             match event:
                 case RequestHead():
-                    if not self._asked:
-                        self._note_first_request()
+                    self._begun.pop(event.stream, None)
                     exchange = Exchange(self, self._engine, self._services, event.stream)
                     exchanges[event.stream] = exchange
                     exchange.start(event)
                 case Body() | Trailers() | Reset() | Stopped() | Writable():
                     if (known := exchanges.get(event.stream)) is not None:
                         known.on_client_event(event)
+                    elif self._begun:
+                        self._begun.pop(event.stream, None)
+                case RequestBegun():
+                    self._begin(event.stream)
                 case Malformed():
                     self._refuse(event)
                 case _:
@@ -211,11 +244,11 @@ class Client:
                 self._home.forget(event.cid, self)
             case Ready():
                 self.server_name = event.server_name
-                if self._draining:
-                    self._announce()
-                    self._refuse_in(0.0 if self._refusing else FIRST_REQUEST_S)
+                self._ready_by = None
+                self._stir(time.monotonic())
             case Closed():
                 log.debug("client %s: closed: %s", self.path.peer[0], event.reason or "in order")
+                self._begin_to_close()
                 self._lost(event.reason or "closed by the client")
             case _:
                 pass
@@ -224,15 +257,48 @@ class Client:
         """Answer a malformed request, before or after its head was passed on."""
         if event.stream in self._ended:
             return  # It was answered for another reason in the same turn.
+        self._begun.pop(event.stream, None)
         kind = Kind.HEADERS_TOO_LARGE if event.status == 431 else Kind.BAD_REQUEST
         exchange = self._exchanges.get(event.stream)
         if exchange is None:
-            exchange = Exchange(self, self._engine, self._services, event.stream)
-            self._exchanges[event.stream] = exchange
-        exchange.fail(kind, event.reason)
+            self._answer_headless(event.stream, kind, event.reason, event.head)
+        else:
+            exchange.fail(kind, event.reason)
+
+    def _answer_headless(
+        self, stream: int, kind: Kind, detail: str, head: RequestHead | None
+    ) -> None:
+        """Answer what never became a request."""
+        exchange = Exchange(self, self._engine, self._services, stream)
+        self._exchanges[stream] = exchange
+        exchange.refuse(kind, detail, head)
+
+    # --- heads that are late ----------------------------------------------------------------
+
+    def _begin(self, stream: int) -> None:
+        now = time.monotonic()
+        self._stir(now)
+        if self._services.limits.request_header_timeout:
+            self._begun[stream] = now
+
+    def _stir(self, now: float) -> None:
+        self._quiet_since = now
+        if self._farewell is not None:
+            self._farewell.stir(now)
+
+    def _head_due(self) -> float:
+        """Say when the oldest head that has not come is due."""
+        return next(iter(self._begun.values())) + self._services.limits.request_header_timeout
+
+    def _answer_late(self, stream: int) -> None:
+        del self._begun[stream]
+        limit = self._services.limits.request_header_timeout
+        detail = f"the header section was not complete within {limit:g} s"
+        self._answer_headless(stream, Kind.CLIENT_TIMEOUT, detail, None)
 
     def _lost(self, reason: str) -> None:
         """End what is in flight: nobody is there to read it."""
+        self._begun.clear()
         exchanges, self._exchanges = self._exchanges, {}
         for exchange in exchanges.values():
             exchange.abandon(reason)
@@ -241,58 +307,57 @@ class Client:
         """Forget an exchange that is over."""
         self._exchanges.pop(stream, None)
         self._ended.add(stream)
+        self._quiet_since = time.monotonic()
 
     # --- the end ----------------------------------------------------------------------------
 
-    def drain(self) -> None:
-        """Say GOAWAY, let open requests finish, then close."""
-        self._draining = True
-        self._announce()
-        self._home.touch(self)
-        self._refuse_in(SECOND_GOAWAY_S if self._asked else FIRST_REQUEST_S)
+    def drain(self, quiet: float, announce_after: float) -> None:
+        """Say GOAWAY, serve what still comes, close after `quiet` seconds without a request."""
+        if self._farewell is None:
+            now = time.monotonic()
+            since = now if self._ready_by else self._quiet_since
+            self._farewell = Farewell(quiet, since, now + announce_after)
+            if self._closing:
+                self._farewell.closes(now)
+            self._home.touch(self)
 
-    def _announce(self) -> None:
-        """Send the first GOAWAY, once: a second call of the verb refuses requests.
-
-        HTTP/3 may be open before the handshake is complete.
-        """
-        if not self._announced and self._engine.is_ready():
-            self._announced = True
-            self._engine.goaway()
-
-    def _note_first_request(self) -> None:
-        self._asked = True
-        if self._draining and not self._refusing:
-            self._refuse_in(SECOND_GOAWAY_S)
-
-    def _refuse_in(self, seconds: float) -> None:
-        if self._refusal is not None:
-            self._refusal.cancel()
-        self._refusal = self._services.loop.call_later(seconds, self._refuse_requests)
-
-    def _refuse_requests(self) -> None:
-        if not self._removed:
-            self._refusing = True
-            self._announce()
+    def _announce(self, farewell: Farewell) -> None:
+        if not farewell.announced and self._ready_by is None:
+            farewell.announced = True
             self._engine.goaway()
             self._home.touch(self)
 
-    def _close_if_idle(self) -> None:
-        if self._farewell is None and self._is_idle():
-            self._farewell = self._services.loop.call_later(LINGER_S, self._say_farewell)
+    def refuse(self) -> None:
+        """Say the final GOAWAY: what comes from now on is rejected, and nobody acts on it."""
+        if self._farewell is not None and not self._farewell.refusing and not self._closing:
+            self._announce(self._farewell)
+            self._farewell.refusing = True
+            self._begun.clear()
+            if self._farewell.announced:
+                self._engine.goaway()
+            self._home.touch(self)
 
-    def _is_idle(self) -> bool:
-        return not self._exchanges and self._engine.is_idle()
-
-    def _say_farewell(self) -> None:
-        self._farewell = None
-        if self._removed:
-            return
-        if self._is_idle():
-            self._refusing = False
+    def _take_leave(self, farewell: Farewell, now: float) -> None:
+        """Say what is due, and close once it is time to."""
+        busy = bool(self._exchanges) or not self._engine.is_idle()
+        if not farewell.is_over(now, self._engine.probe_timeout(), busy=busy):
+            if farewell.announces(now):
+                self._announce(farewell)
+        elif self._ready_by is not None:
+            self._drop("no handshake before the end of the drain")
+        elif farewell.refusing:
             self.close(H3Code.NO_ERROR, "")
+        else:
+            # The flush that follows sends it, and comes back here to close.
+            self.refuse()
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection now; what is in flight is lost."""
+        self._begin_to_close()
         self._engine.close(code, reason)
         self._home.touch(self)
+
+    def _begin_to_close(self) -> None:
+        self._closing = True
+        if self._farewell is not None:
+            self._farewell.closes(time.monotonic())

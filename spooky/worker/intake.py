@@ -22,6 +22,7 @@ from spooky.protocol.messages import Path
 from spooky.protocol.quic import SUPPORTED_VERSIONS, ServerSettings
 from spooky.worker.allowance import Allowance
 from spooky.worker.client import Client, ClientHome
+from spooky.worker.farewell import announcements
 from spooky.worker.handoff import Handoff, Letter
 from spooky.worker.services import Services
 from spooky.worker.steering import Arrival, HandOver, Steerer, Verdict
@@ -95,7 +96,6 @@ class Intake(ClientHome):
         self._flush_due = False
         self._on_empty: Callable[[], None] | None = None
         self._timers = Timers(loop, time.monotonic)
-        self._closed = 0
         self.counters = IntakeCounters()
 
     # --- life -------------------------------------------------------------------------------
@@ -108,16 +108,24 @@ class Intake(ClientHome):
                 self._loop.add_reader(reader.udp.socket.fileno(), self._readable, port, reader)
         self._loop.add_reader(self._handoff.socket.fileno(), self._mailbox_readable)
 
-    def drain(self, on_empty: Callable[[], None]) -> None:
+    def drain(self, on_empty: Callable[[], None], quiet: float) -> None:
         """Take no new connections, let open requests finish; call `on_empty` when all is done.
+
+        A connection is done after `quiet` seconds without a request.
 
         The sockets are not read any more where a successor does; what is for a connection of
         ours comes by mailbox then.
         """
         self._on_empty = on_empty
-        for client in list(self._all):
-            client.drain()
+        clients = list(self._all)
+        for client, after in zip(clients, announcements(quiet, len(clients)), strict=True):
+            client.drain(quiet, after)
         self._check_empty()
+
+    def refuse(self) -> None:
+        """Refuse what comes on the connections that are still open, while drained."""
+        for client in list(self._all):
+            client.refuse()
 
     def stop_reading(self) -> None:
         """Leave the sockets to the successor."""
@@ -137,11 +145,6 @@ class Intake(ClientHome):
     def connections(self) -> int:
         """Count the client connections."""
         return len(self._all)
-
-    def take_closed(self) -> int:
-        """Return how many connections have ended since the last call."""
-        closed, self._closed = self._closed, 0
-        return closed
 
     # --- in ---------------------------------------------------------------------------------
 
@@ -296,7 +299,6 @@ class Intake(ClientHome):
             self.forget(cid, client)
         self._all.discard(client)
         self._timers.discard(client)
-        self._closed += 1
         self._check_empty()
 
     def _check_empty(self) -> None:

@@ -25,22 +25,22 @@ from spooky.protocol.headers import request_ids
 from spooky.protocol.quic import ServerSettings
 from spooky.shm.processes import Column, ProcessState
 from spooky.worker.deadlines import Sweep
+from spooky.worker.farewell import RELOAD_QUIET_S, STOP_QUIET_S
 from spooky.worker.handoff import Handoff
 from spooky.worker.intake import Intake, Port, Reader
 from spooky.worker.observe import Observer
 from spooky.worker.services import Services
 from spooky.worker.steering import Steerer
+from spooky.worker.traffic import BackendTraffic
 from spooky.worker.udp import UdpSocket
 from spooky.worker.upstreams import make_upstreams
 
 log = logging.getLogger("spooky.worker")
 
 HEARTBEAT_S = 0.5
-COLLECT_AFTER = 250
-"""Closed connections, of about 90 KiB each, that are worth a full collection."""
-COLLECT_BEATS = 20
-"""Heartbeats after which fewer are collected, too."""
 ACCESS_FLUSH_S = 0.2
+LAST_CALL_S = 1.0
+"""Before the drain timeout: new requests are refused from here on, as they would be cut short."""
 PROMOTION_POLL_S = 0.002
 """Between looks at whether this generation is the one that serves, until it is."""
 
@@ -63,8 +63,11 @@ class Worker:
         self._done = asyncio.Event()
         config = spec.config
         self._access = logs.AccessLog(config.log.access) if config.log.access else None
-        self._observer = Observer(self._access, config.log.format)
         self._upstreams = make_upstreams(config, spec.client_contexts, loop, random.random)
+        self._traffic = BackendTraffic(
+            spec.memory.traffic, spec.slot, spec.backend_rows, self._upstreams.pools()
+        )
+        self._observer = Observer(self._access, config.log.format, self._traffic.record)
         self._services = Services(
             loop=loop,
             limits=config.limits,
@@ -81,8 +84,6 @@ class Worker:
         self._draining = False
         self._published: dict[Column, int] = {}
         """How much of each total the row has."""
-        self._beats = 0
-        self._closed = 0
 
     async def serve(self) -> int:
         """Serve until told to leave."""
@@ -113,13 +114,6 @@ class Worker:
 
     # --- what recurs ------------------------------------------------------------------------
 
-    def _collect(self) -> None:
-        """Free closed connections, which are cycles that the collector alone would leave."""
-        self._closed += self._intake.take_closed()
-        if self._closed >= COLLECT_AFTER or (self._closed and self._beats % COLLECT_BEATS == 0):
-            self._closed = 0
-            gc.collect()
-
     def _beat(self) -> None:
         """Publish that the loop turns, and the gauges."""
         row = self._row
@@ -130,8 +124,7 @@ class Worker:
         for column, count in self._totals():
             row.add(column, count - self._published.get(column, 0))
             self._published[column] = count
-        self._beats += 1
-        self._collect()
+        self._traffic.publish_gauges()
         self._loop.call_later(HEARTBEAT_S, self._beat)
 
     def _totals(self) -> list[tuple[Column, int]]:
@@ -164,11 +157,14 @@ class Worker:
         self._draining = True
         self._row.set(Column.STATE, ProcessState.DRAINING)
         log.info("draining %d connections", self._intake.connections())
+        quiet = STOP_QUIET_S if self._steerer.is_serving() else RELOAD_QUIET_S
         if self._spec.steering is Steering.USERSPACE and not self._steerer.is_serving():
             # A successor reads the sockets now and hands over what is for connections of ours.
             self._intake.stop_reading()
-        self._loop.call_later(self._spec.config.drain_timeout, self._done.set)
-        self._intake.drain(self._done.set)
+        timeout = self._spec.config.drain_timeout
+        self._loop.call_later(max(timeout - LAST_CALL_S, timeout / 2), self._intake.refuse)
+        self._loop.call_later(timeout, self._done.set)
+        self._intake.drain(self._done.set, quiet)
 
     async def _leave(self) -> None:
         left = self._intake.connections()

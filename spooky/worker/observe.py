@@ -5,6 +5,7 @@ One frozen `Outcome` per exchange; every reader of what happened reads that reco
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,14 +96,23 @@ def json_line(outcome: Outcome, now: float) -> bytes:
 class Observer:
     """Takes the outcome of each exchange."""
 
-    def __init__(self, access: LineSink | None, log_format: str) -> None:
+    def __init__(
+        self,
+        access: LineSink | None,
+        log_format: str,
+        count: Callable[[Outcome], None] | None = None,
+    ) -> None:
+        """Take where access lines go, and what `count`s outcomes by backend."""
         self._access = access
+        self._count_outcome = count
         self._format = json_line if log_format == "json" else plain_line
         self._count = 0
 
     def record(self, outcome: Outcome) -> None:
         """Count an exchange and write its access line."""
         self._count += 1
+        if self._count_outcome is not None:
+            self._count_outcome(outcome)
         if self._access is not None:
             self._access.write(self._format(outcome, time.time()))
 

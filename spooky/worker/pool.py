@@ -139,6 +139,15 @@ class Pool:
         self._watch()
         return ticket
 
+    def stats(self) -> PoolStats:
+        """Count what there is, connections that only finish what they have among it."""
+        return PoolStats(
+            connections=len(self._connections),
+            connecting=len(self._attempts),
+            in_flight=sum(connection.load() for connection in self._connections),
+            queued=len(self._queue),
+        )
+
     async def close(self) -> None:
         """End everything at once."""
         self._closed = True

@@ -8,7 +8,6 @@ send. There is no task per exchange: it acts when an engine or the pool tells it
 import logging
 import time
 
-from spooky.config.model import Timeouts
 from spooky.errors import CONSEQUENCES, H3_OF_H2, H2Code, H3Code, Kind
 from spooky.policy.retry import may_retry
 from spooky.protocol import headers, replies
@@ -27,6 +26,7 @@ from spooky.protocol.messages import (
 )
 from spooky.worker.backend import BackendStream
 from spooky.worker.contain import contained
+from spooky.worker.deadlines import Progress
 from spooky.worker.observe import Outcome
 from spooky.worker.pool import Ticket
 from spooky.worker.services import Connection, Services
@@ -42,18 +42,16 @@ class Exchange:
     """A request and its response."""
 
     __slots__ = (
-        "_active_at",
         "_client",
         "_engine",
         "_group",
         "_owed",
+        "_progress",
         "_request",
         "_request_id",
         "_retries",
-        "_sent_at",
         "_sent_bytes",
         "_services",
-        "_started_at",
         "_state",
         "_status",
         "_stream",
@@ -61,7 +59,6 @@ class Exchange:
         "_ticket",
         "_to_backend",
         "_tried",
-        "_unread",
         "_upload",
     )
 
@@ -73,8 +70,7 @@ class Exchange:
         self._services = services
         self._stream = stream
         self._state = State.NEW
-        self._started_at = self._active_at = time.monotonic()
-        self._sent_at = 0.0
+        self._progress = Progress(time.monotonic())
         self._request: RequestHead | None = None
         self._request_id = b""
         self._group: UpstreamGroup | None = None
@@ -85,7 +81,6 @@ class Exchange:
         self._upload: Upload | None = None
         self._owed = 0
         """Octets of the response that the client has not made room for yet."""
-        self._unread = 0
         self._retries = 0
         self._status = 0
         self._sent_bytes = 0
@@ -136,10 +131,18 @@ class Exchange:
             self._ticket = ticket
 
     @contained
+    def refuse(self, kind: Kind, detail: str, head: RequestHead | None) -> None:
+        """Answer what never became a request; `head` is what could be read of one."""
+        self._request = head
+        known = headers.request_id(head) if head is not None else None
+        self._request_id = known or self._services.new_request_id()
+        self.fail(kind, detail)
+
+    @contained
     def on_client_event(self, event: Body | Trailers | Reset | Stopped | Writable) -> None:
         """Take what the client did after the head of the request."""
         assert self._upload is not None
-        self._active_at = time.monotonic()
+        self._progress.active_at = time.monotonic()
         match event:
             case Body():
                 limit = self._services.limits.request_body_bytes
@@ -172,7 +175,7 @@ class Exchange:
         self._ticket = None
         self._to_backend = stream
         self._state = next_state(self._state, Step.STREAM)
-        self._sent_at = self._active_at = time.monotonic()
+        self._progress.sent_at = self._progress.active_at = time.monotonic()
         self._upload.attach(stream)
 
     @contained
@@ -193,7 +196,7 @@ class Exchange:
     ) -> None:
         """Take what the backend did on our stream."""
         assert self._upload is not None
-        self._active_at = time.monotonic()
+        self._progress.active_at = time.monotonic()
         match event:
             case Body():
                 self._on_response_body(event)
@@ -280,29 +283,11 @@ class Exchange:
         """Fail if the exchange has been waiting for longer than its upstream allows."""
         if self._group is None or self._upload is None:
             return
-        kind = self._overdue(self._group.timeouts, self._upload, now)
+        self._progress.note_unread(self._engine.unacknowledged(self._stream), now)
+        timeouts = self._group.timeouts
+        kind = self._progress.overdue(timeouts, self._state, self._upload, self._owed, now)
         if kind is not None:
-            self.fail(kind, f"after {now - self._started_at:.1f} s")
-
-    def _overdue(self, timeouts: Timeouts, upload: Upload, now: float) -> Kind | None:
-        if timeouts.total and now - self._started_at > timeouts.total:
-            return Kind.TOTAL_TIMEOUT
-        if self._has_moved():
-            self._active_at = now
-        still_for = now - self._active_at
-        if self._state is State.SENT and upload.finished:
-            late = timeouts.response_header and still_for > timeouts.response_header
-            return Kind.RESPONSE_TIMEOUT if late else None
-        if self._state is State.WAITING or not timeouts.idle or still_for <= timeouts.idle:
-            return None
-        if self._state is State.RESPONDING:
-            return Kind.CLIENT_TIMEOUT if self._owed else Kind.IDLE_TIMEOUT
-        return Kind.IDLE_TIMEOUT if upload.is_waiting else Kind.CLIENT_TIMEOUT
-
-    def _has_moved(self) -> bool:
-        """Say whether the client has confirmed octets since the last look, however few."""
-        before, self._unread = self._unread, self._engine.unacknowledged(self._stream)
-        return self._unread != before
+            self.fail(kind, f"after {now - self._progress.started_at:.1f} s")
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -380,20 +365,21 @@ class Exchange:
 
     def _outcome(self, kind: Kind | None, detail: str) -> Outcome:
         now = time.monotonic()
+        sent_at = self._progress.sent_at
         request = self._request
         return Outcome(
             request_id=self._request_id,
             client=self._client.path.peer[0],
-            method=request.method if request else b"-",
+            method=(request.method if request else b"") or b"-",
             authority=request.authority if request else b"",
-            path=request.path if request else b"-",
+            path=(request.path if request else b"") or b"-",
             status=self._status,
             bytes_received=self._upload.received if self._upload else 0,
             bytes_sent=self._sent_bytes,
-            duration=now - self._started_at,
+            duration=now - self._progress.started_at,
             upstream=self._group.name if self._group else "",
             backend=self._target.id if self._target else "",
-            backend_duration=now - self._sent_at if self._sent_at else 0.0,
+            backend_duration=now - sent_at if sent_at else 0.0,
             retries=self._retries,
             error=kind,
             detail=detail,

@@ -6,10 +6,10 @@ its own.
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from spooky.config.model import Config, Limits, Timeouts, Upstream
+from spooky.config.model import Backend, Config, Limits, Timeouts, Upstream
 from spooky.policy.balance import Balancer, make_balancer
 from spooky.policy.routing import RouteTable, Rule
 from spooky.worker.pool import Pool
@@ -48,6 +48,7 @@ class Upstreams:
     """All upstreams of the configuration and the routes to them."""
 
     def __init__(self, groups: list[tuple[Upstream, UpstreamGroup]]) -> None:
+        self._upstreams = groups
         self._groups = [group for _, group in groups]
         self._routes: RouteTable[UpstreamGroup] = RouteTable(
             Rule(route.host, route.path_prefix, group)
@@ -58,6 +59,12 @@ class Upstreams:
     def find(self, host: str, path: bytes) -> UpstreamGroup | None:
         """Return the upstream that serves a host (lower case, without port) and path."""
         return self._routes.find(host, path)
+
+    def pools(self) -> Iterator[tuple[str, Backend, Pool]]:
+        """List every backend with its upstream's name and its pool."""
+        for upstream, group in self._upstreams:
+            for backend, pool in zip(upstream.backends, group.pools, strict=True):
+                yield upstream.name, backend, pool
 
     def shortest_timeout(self) -> float:
         """Return the shortest of all timeouts that are in force, seconds."""

@@ -1,5 +1,8 @@
 """Broken configuration files, each with exactly the messages that it must give."""
 
+from dataclasses import fields
+
+from spooky.config.model import Limits
 from tests.config.broken import (
     DURATION,
     LISTEN,
@@ -11,6 +14,8 @@ from tests.config.broken import (
     with_listen,
     with_top,
 )
+
+LIMITS = [field.name for field in fields(Limits)]
 
 SYNTAX = (
     syntax(
@@ -104,17 +109,12 @@ KEYS = (
     semantic(
         "a mapping as key",
         with_top("? {a: b}\n: c\n"),
-        "expected a name as key, got a mapping",
+        "expected a name as key, got a mapping (line 7)",
     ),
     structural(
         "text for a section",
         with_top("limits: none\n"),
-        "limits: expected a mapping with the keys request_header_bytes, request_header_count, "
-        "request_body_bytes, response_header_bytes, streams_per_connection, stream_window, "
-        "connection_window, response_buffer, client_idle_timeout, max_datagram_size, "
-        "retry_body_bytes, udp_receive_buffer, udp_send_buffer, backend_stream_window, "
-        "backend_connections, backend_streams, backend_queue, backend_idle_timeout, "
-        "backend_ping_interval, backend_ping_timeout, backend_rows, got none (line 7)",
+        f"limits: expected a mapping with the keys {', '.join(LIMITS)}, got none (line 7)",
     ),
 )
 

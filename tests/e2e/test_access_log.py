@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.backends import Backend
 from tests.e2e.clients import curl
 from tests.e2e.conftest import Spooky
-from tests.e2e.h3_client import connect
+from tests.e2e.h3_client import Exchange, Fields, connect
 from tests.e2e.processes import free_port, wait_until
 from tests.e2e.spooky_process import SpookyProcess, upstream
 
@@ -47,6 +47,43 @@ def test_json_lines(spooky: Spooky, asgi: Backend) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", good["time"])
     assert (bad["status"], bad["error"]) == (502, "connect_failed")
     assert good["request_id"] != bad["request_id"]
+
+
+FAULTY = (b":method", b"PUT"), (b":authority", b"a.test"), (b":path", b"/faulty")
+SIZE = (b"x-big", b"x" * 40_000)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "known"),
+    [
+        ([(b"x-request-id", b"mine"), *FAULTY], 400, ("PUT", "a.test", "/faulty", "mine")),
+        ([(b":status", b"200"), *FAULTY[:1]], 400, ("PUT", "", "-", None)),
+        ([*FAULTY, *[(b"x-many", b"y" * 60)] * 400], 431, ("PUT", "a.test", "/faulty", None)),
+        ([*FAULTY, SIZE], 431, ("-", "", "-", None)),
+    ],
+    ids=["late pseudo-header", "wrong pseudo-header", "too large once decoded", "too large"],
+)
+def test_a_head_that_breaks_the_rules_is_logged_by_what_is_known_of_it(
+    spooky: Spooky,
+    asgi: Backend,
+    fields: Fields,
+    status: int,
+    known: tuple[str, str, str, str | None],
+) -> None:
+    running = spooky(_settings(asgi, "json"))
+
+    async def scenario() -> Exchange:
+        async with connect(running.port) as client:
+            return await client.over(client.open_raw(fields))
+
+    exchange = asyncio.run(scenario())
+    assert exchange.status == status
+    (record,) = running.access_records(1)
+    assert record["status"] == status
+    assert (record["method"], record["authority"], record["path"]) == known[:3]
+    told = (exchange.header(b"x-request-id") or b"").decode()
+    assert record["request_id"] == told
+    assert told == known[3] or (known[3] is None and len(told) == 32)
 
 
 def test_plain_lines(spooky: Spooky, asgi: Backend) -> None:

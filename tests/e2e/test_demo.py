@@ -54,14 +54,30 @@ def check_served(log: str) -> None:
     assert int(served[1]) + int(served[2]) == 61
 
 
-def test_once(demo: Demo) -> None:
-    program = demo("--once")
+@pytest.mark.parametrize(("arguments", "variable"), [(["--once"], "0"), ([], "1"), ([], "true")])
+def test_once(
+    demo: Demo, monkeypatch: pytest.MonkeyPatch, arguments: list[str], variable: str
+) -> None:
+    monkeypatch.setenv("DEMO_ONCE", variable)
+    program = demo(*arguments)
     assert program.wait(RUN_S) == 0, program.log()
     check_served(program.log())
     assert "Ctrl-C" not in program.log()
 
 
-def test_an_interrupt_ends_it_and_all_that_it_started(demo: Demo) -> None:
+def test_a_variable_that_says_neither_yes_nor_no(
+    demo: Demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEMO_ONCE", "maybe")
+    program = demo()
+    assert program.wait(RUN_S) == 2
+    assert "DEMO_ONCE is maybe in the environment: set it to 1 or 0" in program.log()
+
+
+def test_an_interrupt_ends_it_and_all_that_it_started(
+    demo: Demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEMO_ONCE", raising=False)
     program = demo()
     program.wait_until(lambda: "Ctrl-C to stop" in program.log(), START_S + RUN_S, "it serves")
     check_served(program.log())

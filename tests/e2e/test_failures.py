@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 from pathlib import Path
 
@@ -286,6 +287,28 @@ def test_client_gives_up_a_download(front: SpookyProcess) -> None:
 
     exchange = asyncio.run(scenario())
     assert (exchange.status, exchange.received) == (200, 65536)
+
+
+@pytest.mark.parametrize("octets", [b"\x01", b"\x01\x40\xff\x00\x00"])
+def test_head_that_does_not_end(spooky: Spooky, asgi: Backend, octets: bytes) -> None:
+    """It is answered, its line in the log has an id, and the connection serves on."""
+    limits = {"request_header_timeout": "500ms"}
+    running = spooky({"upstream": {"one": upstream(asgi.address)}, "limits": limits})
+
+    async def scenario() -> Exchange:
+        async with connect(running.port) as client:
+            late = client.open_octets(octets, end=False)
+            begun = time.monotonic()
+            await client.over(late, 5.0)
+            assert 0.4 < time.monotonic() - begun < 3.0
+            assert (await client.get("/asgi/status?code=204")).status == 204
+            return late
+
+    late = asyncio.run(scenario())
+    assert (late.status, late.stopped) == (408, 0x100)
+    records = running.access_records(2)
+    assert (records[0]["status"], records[0]["error"]) == (408, "client_timeout")
+    assert records[0]["request_id"] == (late.header(b"x-request-id") or b"").decode() != ""
 
 
 @pytest.mark.slow

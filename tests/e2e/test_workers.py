@@ -4,19 +4,27 @@ import asyncio
 import signal
 import time
 from collections import Counter
+from typing import cast
 
 import psutil
 import pytest
+from curl_cffi import requests
+from curl_cffi.const import CurlHttpVersion
 
+from spooky.worker.farewell import RELOAD_QUIET_S
 from tests.e2e.backends import Backend
+from tests.e2e.clients import curl_options
 from tests.e2e.conftest import Spooky
+from tests.e2e.content import MIB
 from tests.e2e.h3_client import Exchange, H3Client, connect
+from tests.e2e.memory import MemoryWatch
 from tests.e2e.processes import wait_until
 from tests.e2e.spooky_process import SpookyProcess, upstream
 
 pytestmark = pytest.mark.e2e
 
 BACK_IN_SERVICE_S = 2.0
+REQUEST_REJECTED = 0x10B
 CONNECTIONS = 24
 
 
@@ -126,39 +134,156 @@ def test_graceful_stop_finishes_requests(
     assert running.program.wait(5.0) == 0
 
 
-def test_request_after_goaway_is_rejected(spooky: Spooky, asgi: Backend) -> None:
-    """RFC 9114 section 5.2: with H3_REQUEST_REJECTED, so that it may be sent elsewhere."""
-    running = _start(spooky, asgi, 1, drain_timeout="10s")
+def test_requests_after_goaway_are_served_until_the_last_call(
+    spooky: Spooky, asgi: Backend
+) -> None:
+    """Then H3_REQUEST_REJECTED says that nobody acted on them (RFC 9114 section 5.2)."""
+    running = _start(spooky, asgi, 1, drain_timeout="2s")
 
-    async def scenario() -> Exchange:
+    async def scenario() -> tuple[Exchange, Exchange, Exchange]:
         async with connect(running.port) as client:
-            slow = client.open("GET", "/asgi/slow?n=40960&chunk=1024&pause=50")
+            slow = client.open("GET", "/asgi/slow?n=30720&chunk=1024&pause=50")
             await client.until(lambda: slow.received > 0, "the response to begin")
             running.signal(signal.SIGTERM)
-            # The first lets requests that are on their way pass, the second does not.
-            await client.until(lambda: client.goaways > 1, "a second GOAWAY", 2.0)
+            await client.until(lambda: client.goaways > 0, "GOAWAY", 2.0)
+            served = await client.get("/asgi/status?code=204")
+            await client.until(lambda: client.goaways > 1, "the final GOAWAY", 2.0)
             late = await client.get("/asgi/status?code=204")
-            await client.over(slow)
-            return late
+            return served, late, await client.over(slow)
 
-    late = asyncio.run(scenario())
-    assert late.reset == 0x10B or late.status == 503
+    served, late, slow = asyncio.run(scenario())
+    assert served.status == 204
+    assert (late.status, late.reset) == (0, REQUEST_REJECTED)
+    assert (slow.received, slow.ended) == (30720, True)
+    assert running.program.wait(5.0) == 0
 
 
-def test_stop_without_requests_is_quick(spooky: Spooky, asgi: Backend) -> None:
-    """An idle client connection does not hold the drain up for the whole of its timeout."""
-    running = _start(spooky, asgi, 2, drain_timeout="60s")
+def test_client_that_ignores_goaway_is_served_on(spooky: Spooky, asgi: Backend) -> None:
+    """A reload closes none of its connections under its hands, as long as it keeps asking."""
+    running = _start(spooky, asgi, 1, drain_timeout="20s")
 
     async def scenario() -> None:
         async with connect(running.port) as client:
             assert await _still_serves(client)
-            running.signal(signal.SIGTERM)
-            await client.until(lambda: client.terminated is not None, "the end", 10.0)
+            running.signal(signal.SIGHUP)
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(10.0):
+                while not client.goaways:
+                    assert await _still_serves(client)
+            end = loop.time() + 3 * RELOAD_QUIET_S
+            while loop.time() < end:
+                assert await _still_serves(client)
+                assert client.goaways == 1
+            await client.until(lambda: client.terminated is not None, "the close", 5.0)
+            assert client.goaways == 2
             assert client.terminated is not None
             assert client.terminated.error_code == 0x100
 
     asyncio.run(scenario())
-    assert running.program.wait(10.0) == 0
+
+
+def _reload(running: SpookyProcess) -> None:
+    """Reload, and wait until the old generation is gone."""
+    old = running.workers()
+
+    def is_done() -> bool:
+        now = running.workers()
+        return len(now) == len(old) and not set(now) & set(old)
+
+    running.signal(signal.SIGHUP)
+    wait_until(is_done, 20.0, "the new generation alone")
+
+
+def test_pooled_connections_lose_nothing_to_a_reload(spooky: Spooky, asgi: Backend) -> None:
+    """libcurl tries no more than five connections of its pool that turn out to be going away."""
+    running = _start(spooky, asgi, 2, drain_timeout="10s")
+    statuses: Counter[int] = Counter()
+    url = f"https://localhost:{running.port}/asgi/status?code=204"
+
+    async def scenario() -> None:
+        async with requests.AsyncSession(
+            http_version=CurlHttpVersion.V3ONLY,
+            verify=cast("bool", str(running.target.cert)),
+            curl_options=curl_options(running.port),
+            timeout=10,
+            max_clients=16,
+        ) as session:
+            going = True
+
+            async def load() -> None:
+                while going:
+                    statuses[(await session.get(url)).status_code] += 1
+
+            tasks = [asyncio.create_task(load()) for _ in range(16)]
+            for _ in range(2):
+                # Until those that it leaves in its pool are quiet.
+                await asyncio.sleep(RELOAD_QUIET_S * 1.2)
+                await asyncio.to_thread(_reload, running)
+            going = False
+            await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+    assert set(statuses) == {204}
+    assert statuses[204] > 200
+
+
+def test_new_connections_lose_nothing_to_reloads(spooky: Spooky, asgi: Backend) -> None:
+    """Whenever its handshake is complete: the first request of a connection is served."""
+    running = _start(spooky, asgi, 2, drain_timeout="10s")
+    ended: Counter[tuple[int, int | None]] = Counter()
+    going = True
+
+    async def load() -> None:
+        while going:
+            async with connect(running.port) as client:
+                exchange = await client.get("/asgi/status?code=204")
+                ended[exchange.status, exchange.reset] += 1
+
+    async def scenario() -> None:
+        nonlocal going
+        tasks = [asyncio.create_task(load()) for _ in range(12)]
+        for _ in range(3):
+            await asyncio.to_thread(_reload, running)
+        going = False
+        await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+    assert ended[204, None] > 100
+    assert set(ended) == {(204, None)}, ended
+
+
+@pytest.mark.parametrize("octets", [b"\x01", b"\x01\x40\xff\x00\x00"])
+def test_half_a_head_does_not_hold_a_stop_up(spooky: Spooky, asgi: Backend, octets: bytes) -> None:
+    running = _start(spooky, asgi, 1, drain_timeout="30s")
+
+    async def scenario() -> Exchange:
+        async with connect(running.port) as client:
+            exchange = client.open_octets(octets, end=False)
+            assert await _still_serves(client)
+            running.signal(signal.SIGTERM)
+            await client.until(lambda: client.terminated is not None, "the end", 3.0)
+            return exchange
+
+    assert asyncio.run(scenario()).reset == REQUEST_REJECTED
+    assert running.program.wait(5.0) == 0
+
+
+def test_closed_connections_leave_no_memory_behind(spooky: Spooky, asgi: Backend) -> None:
+    """Some 90 KiB each, if they waited for the garbage collector."""
+    running = _start(spooky, asgi, 1)
+
+    async def churn(count: int) -> None:
+        for _ in range(count):
+            async with connect(running.port) as client:
+                assert await _still_serves(client)
+
+    async def many(count: int) -> None:
+        await asyncio.gather(*(churn(count // 8) for _ in range(8)))
+
+    asyncio.run(many(80))
+    watch = MemoryWatch(running.workers())
+    asyncio.run(many(480))
+    assert watch.sample() < 6 * MIB, str(watch)
 
 
 def test_drain_timeout_ends_what_will_not_end(spooky: Spooky, asgi: Backend) -> None:

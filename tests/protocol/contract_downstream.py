@@ -20,6 +20,7 @@ from spooky.protocol.messages import (
     DownstreamEngine,
     DownstreamEvent,
     Ready,
+    RequestBegun,
     RequestHead,
     Reset,
     Stopped,
@@ -326,6 +327,49 @@ class DownstreamContract(ABC):
         assert len(pair.told_of(RequestHead)) == 2
         pair.advance(1)
         assert pair.engine.is_idle()
+
+    @pytest.mark.parametrize("fin", [False, True])
+    def test_a_head_that_has_not_come_is_told_of_once(self, fin: bool) -> None:
+        pair = self.pair()
+        RawClient(pair).send(0, request()[:1])
+        pair.run(lambda: pair.told_of(RequestBegun))
+        pair.client.send_stream_data(0, request()[1:4], False)
+        pair.advance(0.1)
+        assert pair.told_of(RequestBegun, RequestHead) == [RequestBegun(0)]
+        pair.client.send_stream_data(0, b"" if fin else request()[4:], fin)
+        pair.run(lambda: pair.told_of(RequestHead, Closed))
+        assert len(pair.told_of(RequestBegun)) == 1
+
+    def test_a_stream_that_ends_before_its_head_is_told_of_by_a_reset(self) -> None:
+        pair = self.pair()
+        client = RawClient(pair)
+        client.send(0, b"\x21\x00")
+        pair.run(lambda: pair.told_of(RequestBegun))
+        client.send(0, b"", end=True)
+        pair.run(lambda: 0 in client.resets)
+        assert pair.told_of(RequestBegun, Reset) == [
+            RequestBegun(0),
+            Reset(0, H3Code.REQUEST_INCOMPLETE),
+        ]
+
+    def test_the_final_goaway_rejects_what_has_no_head(self) -> None:
+        pair = self.pair()
+        client = RawClient(pair)
+        client.send(0, request()[:4])
+        pair.run(lambda: pair.told_of(RequestBegun))
+        pair.engine.goaway()
+        pair.advance(1)
+        assert client.resets == {}
+        assert pair.engine.is_idle()
+        pair.engine.goaway()
+        pair.run(lambda: 0 in client.resets)
+        assert client.resets == {0: H3Code.REQUEST_REJECTED}
+
+    def test_the_probe_timeout_is_about_a_round_trip(self) -> None:
+        pair = self.pair()
+        H3Client(pair).request()
+        pair.advance(1)
+        assert 0.008 < pair.engine.probe_timeout() < 0.1
 
     def test_is_idle_only_once_the_client_has_all_of_the_response(self) -> None:
         pair = self.pair()

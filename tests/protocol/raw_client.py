@@ -175,6 +175,6 @@ class Session:
         for event in self.told:
             if isinstance(event, Body):
                 self.h3.consume(event.stream, event.credit)
-        self.h3.send_section(0, [(b":status", b"200")], end=False, last=True)
-        self.h3.send_data(0, b"done", end=True)
-        self.h3.flush()
+        self.h3.responses.send_section(0, [(b":status", b"200")], end=False, last=True)
+        self.h3.responses.send_data(0, b"done", end=True)
+        self.h3.responses.flush()

@@ -1,9 +1,12 @@
 """The QUIC connection on aioquic: what of it is private, connection IDs, TLS and flow control."""
 
 import ast
+import gc
 import importlib.metadata
 import inspect
 import tomllib
+import weakref
+from collections.abc import Callable
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -99,7 +102,8 @@ PRIVATE: dict[str, set[str]] = {
         "write",
     },
     "limit": {"sent", "used", "value"},
-    "loss recovery": {"_pacer"},
+    "loss recovery": {"_pacer", "get_probe_timeout", "spaces"},
+    "space": {"sent_packets"},
     "pacer": {"_max_datagram_size", "bucket_max", "bucket_time", "packet_time", "update_rate"},
     "builder": {"remaining_flight_space"},
 }
@@ -129,6 +133,7 @@ def private_objects() -> dict[str, Any]:
         "sender": quic._streams[stream].sender,
         "limit": quic._local_max_data,
         "loss recovery": quic._loss,
+        "space": quic._loss.spaces[0],
         "pacer": QuicPacketPacer(max_datagram_size=1200),
         "builder": QuicPacketBuilder,
     }
@@ -152,7 +157,7 @@ def test_what_is_overridden_still_takes_the_same(method: str) -> None:
 def test_the_table_of_private_attributes_is_complete() -> None:
     tree = ast.parse(inspect.getsource(spooky.protocol.quic))
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    ours = {"_settings", "_new_cid", "_connection_credit", "_credit_connection"}
+    ours = {"_settings", "_new_cid", "_proven_path", "_connection_credit", "_credit_connection"}
     private = {name for name in used if name.startswith("_") and not name.startswith("__")}
     known = {name for names in PRIVATE.values() for name in names if name.startswith("_")}
     assert private - ours == known - set(OVERRIDDEN) | (private & set(OVERRIDDEN))
@@ -394,3 +399,57 @@ def test_many_streams_share_the_packets() -> None:
     assert all(len(data) > 1100 for data, _ in first[:-1])
     pair.run(lambda: len(client.ended) == 10)
     assert all(client.frames(stream)[-1] == (0, b"z" * 2000) for stream in range(0, 40, 4))
+
+
+# --- the end ---------------------------------------------------------------------------------
+
+
+def _over(pair: Pair) -> None:
+    H3Client(pair).request()
+    pair.run(lambda: pair.told_of(RequestHead))
+    pair.client.close(error_code=H3Code.NO_ERROR)
+    pair.run(lambda: pair.engine.deadline() is None)
+
+
+def _unanswered(pair: Pair) -> None:
+    stream = H3Client(pair).request()
+    pair.run(lambda: pair.told_of(RequestHead))
+    pair.engine.send_head(stream, 200, [], end=True)
+    pair.engine.datagrams_to_send(pair.now)
+
+
+ENDS: dict[str, Callable[[], Pair]] = {
+    "over": lambda: _after(connect(), _over),
+    "with packets that are not acknowledged": lambda: _after(connect(), _unanswered),
+    "in the handshake": lambda: _after(
+        Pair(make_aioquic, server_settings()), lambda pair: pair.advance(0.005)
+    ),
+    "before a datagram": lambda: Pair(make_aioquic, server_settings()),
+}
+
+
+def _after(pair: Pair, step: Callable[[Pair], object]) -> Pair:
+    step(pair)
+    return pair
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_released_connection_is_freed_without_the_collector(end: str) -> None:
+    pair = ENDS[end]()
+    engine = engine_of(pair)
+    freed = weakref.ref(engine._quic)
+    pair.engine = make_aioquic(server_settings(), b"another one")
+    gc.collect()
+    gc.disable()
+    try:
+        engine.release()
+        del engine
+        assert freed() is None
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = [type(found).__name__ for found in gc.garbage]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert left == []

@@ -1,6 +1,7 @@
 """A client connection whose engine has a fault of its own: it ends, and nothing else does."""
 
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -8,7 +9,8 @@ import pytest
 
 from spooky.errors import H3Code
 from spooky.protocol.messages import DownstreamEngine, Path
-from spooky.worker.client import Client
+from spooky.worker.client import HANDSHAKE_TIMEOUT_S, Client
+from spooky.worker.farewell import STOP_QUIET_S
 from spooky.worker.services import Services
 from spooky.worker.udp import UdpSocket
 
@@ -35,6 +37,8 @@ class FaultyEngine:
     def __init__(self, *faults: str) -> None:
         self.faults = faults
         self.closed_with: int | None = None
+        self.engine_deadline = 1.0
+        self.released = False
 
     def _act(self, name: str) -> None:
         if name in self.faults:
@@ -56,7 +60,7 @@ class FaultyEngine:
         return []
 
     def deadline(self) -> float | None:
-        return 1.0
+        return self.engine_deadline
 
     def close(self, code: int, reason: str = "") -> None:
         self._act("close")
@@ -64,6 +68,17 @@ class FaultyEngine:
 
     def path(self) -> Path | None:
         return self.proved
+
+    def release(self) -> None:
+        self.released = True
+
+    def goaway(self) -> None: ...
+
+    def is_idle(self) -> bool:
+        return True
+
+    def probe_timeout(self) -> float:
+        return 0.2
 
     proved: Path
 
@@ -139,3 +154,50 @@ def test_a_forged_source_does_not_become_the_clients_address(
     engine.proved = Path(("192.0.2.1", 443))
     client.receive(b"anything", Path(("192.0.2.1", 443)), 0.0)
     assert client.path == engine.proved
+
+
+# --- clients that keep us waiting -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("draining", [False, True])
+def test_a_handshake_that_does_not_end_is_dropped(
+    udp: UdpSocket, peer: socket.socket, draining: bool
+) -> None:
+    engine = FaultyEngine()
+    engine.engine_deadline = time.monotonic() + 1000.0
+    client, home = _client(engine, udp, peer)
+    if draining:
+        client.drain(1000.0, 1000.0)
+    due = client.deadline()
+    assert due is not None
+    assert due == pytest.approx(time.monotonic() + HANDSHAKE_TIMEOUT_S, abs=1.0)
+    client.receive(b"anything", engine.proved, due - 0.1)
+    client.expire(due - 0.1)
+    assert home.removed == []
+    client.expire(due)
+    assert home.removed == [client]
+    assert engine.released
+    assert peer.recv(100) == b"last words"
+
+
+def test_a_handshake_that_stands_still_does_not_hold_a_drain_up(
+    udp: UdpSocket, peer: socket.socket
+) -> None:
+    engine = FaultyEngine()
+    engine.engine_deadline = time.monotonic() + 1000.0
+    client, home = _client(engine, udp, peer)
+    client.drain(STOP_QUIET_S, 1000.0)
+    due = client.deadline()
+    assert due is not None
+    client.flush(due)
+    last_look = client.deadline()
+    assert last_look is not None
+    client.receive(b"more of it", engine.proved, last_look)
+    client.flush(last_look)
+    assert home.removed == []
+    for _ in range(2):
+        due = client.deadline()
+        assert due is not None
+        assert due < last_look + 1.0
+        client.flush(due)
+    assert home.removed == [client]

@@ -1,0 +1,225 @@
+"""One row per backend: who it is, how it is, and how much of the traffic it may have.
+
+The rule: a row belongs to an identity (scheme, host and port), not to a place in the file, so a
+reload forgets neither health nor counts. The master assigns rows, before it starts the processes
+of a configuration, because it has read the configuration by then: a worker finds its rows at its
+start and asks nobody. Each column says who writes it. The master also clears a row, but only when
+no process is left that has the backend.
+
+Rows are told apart by the whole SHA-256 of the identity, of which the key is the first part, so
+that two identities with the same key are two rows.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from enum import IntEnum
+from hashlib import sha256
+from typing import Final
+
+from spooky.errors import StartupError
+
+NAME_OCTETS: Final = 96
+ADDRESS_OCTETS: Final = 160
+_FIXED_CELLS: Final = 16
+_NAME: Final = _FIXED_CELLS * 8
+_ADDRESS: Final = _NAME + NAME_OCTETS
+ROW_CELLS: Final = _FIXED_CELLS + (NAME_OCTETS + ADDRESS_OCTETS) // 8
+"""Whole cache lines: the writers of two rows do not slow one another."""
+
+
+class BackendColumn(IntEnum):
+    """The cells of a row. All zero is what a backend is of which nothing is known yet."""
+
+    KEY = 0
+    """The first octets of the identity's digest, never 0; 0: the row is free. Of the master."""
+    DIGEST_1 = 1
+    """The rest of the digest. Of the master."""
+    DIGEST_2 = 2
+    DIGEST_3 = 3
+    GENERATION = 4
+    """The last generation with this backend that came to serve. Of the master."""
+    WEIGHT = 5
+    """The weight of the configuration, the largest where it is in several upstreams. Of the
+    master."""
+    HEALTH = 6
+    """A `Health`. Of the keeper."""
+    WEIGHT_CUT = 7
+    """Thousandths of its weight that it does not get for now. Of the keeper."""
+    DUTY = 8
+    """A `Duty`. Of the keeper."""
+    BREAKER = 9
+    """A `Breaker`. Of the keeper."""
+
+
+class Health(IntEnum):
+    """What probes and failures say of a backend."""
+
+    UNKNOWN = 0
+    """Never probed; it gets requests."""
+    HEALTHY = 1
+    UNHEALTHY = 2
+
+
+class Duty(IntEnum):
+    """What the operator wants of a backend."""
+
+    SERVING = 0
+    DRAINING = 1
+    """It finishes what it has and gets nothing new."""
+    OUT = 2
+
+
+class Breaker(IntEnum):
+    """Whether requests are kept from a backend that fails too often."""
+
+    CLOSED = 0
+    """Requests pass."""
+    OPEN = 1
+    HALF_OPEN = 2
+    """A few pass, to see."""
+
+
+class BackendRow:
+    """The cells of one backend."""
+
+    __slots__ = ("_cells", "_octets")
+
+    def __init__(self, cells: "memoryview[int]") -> None:
+        self._cells = cells
+        self._octets = cells.cast("B")
+
+    def get(self, column: BackendColumn) -> int:
+        """Read a cell."""
+        return self._cells[column]
+
+    def set(self, column: BackendColumn, value: int) -> None:
+        """Write a cell that is yours; `value` is 0 to 2**64 - 1."""
+        self._cells[column] = value
+
+    @property
+    def address(self) -> str:
+        """The identity, cut where it is very long."""
+        return self._read(_ADDRESS, ADDRESS_OCTETS)
+
+    @property
+    def name(self) -> str:
+        """`upstream/id`, several of them where there are, cut where it is very long."""
+        return self._read(_NAME, NAME_OCTETS)
+
+    def effective_weight(self) -> int:
+        """Say what of its weight the backend has now; 1 at least while it has any at all."""
+        share = 1000 - min(self._cells[BackendColumn.WEIGHT_CUT], 1000)
+        weight = self._cells[BackendColumn.WEIGHT]
+        return max(1, weight * share // 1000) if weight and share else 0
+
+    def describe(self, name: str, weight: int, generation: int) -> None:
+        """Enter what a configuration says of it; only the master may.
+
+        The name is no cell: who reads while it changes may see some of both.
+        """
+        if self.name != name:
+            self._write(_NAME, NAME_OCTETS, name)
+        self._cells[BackendColumn.WEIGHT] = weight
+        self._cells[BackendColumn.GENERATION] = generation
+
+    def take(self, identity: str, digest: Sequence[int]) -> None:
+        """Make a free row that of an identity; only the master may."""
+        self._write(_ADDRESS, ADDRESS_OCTETS, identity)
+        self._cells[1 : len(digest)] = _cells_of(digest[1:])
+        # Last: who sees the key finds the rest in place.
+        self._cells[BackendColumn.KEY] = digest[0]
+
+    def clear(self) -> None:
+        """Make the row free; only the master may."""
+        self._cells[BackendColumn.KEY] = 0
+        self._octets[:] = bytes(len(self._octets))
+
+    def has(self, digest: Sequence[int]) -> bool:
+        """Say whether the row is that of a digest."""
+        return self._cells[: len(digest)].tolist() == digest
+
+    def _read(self, start: int, size: int) -> str:
+        octets = self._octets[start : start + size].tobytes()
+        return octets.partition(b"\0")[0].decode(errors="ignore")
+
+    def _write(self, start: int, size: int, text: str) -> None:
+        octets = text.encode()[:size].decode(errors="ignore").encode()
+        self._octets[start : start + size] = octets.ljust(size, b"\0")
+
+
+class BackendTable:
+    """The rows of all backends that any process has."""
+
+    def __init__(self, cells: "memoryview[int]", capacity: int) -> None:
+        """Take `cells_needed(capacity)` cells, that are all 0 in a new table."""
+        self._cells = cells
+        self.capacity = capacity
+
+    @staticmethod
+    def cells_needed(capacity: int) -> int:
+        """Say how many cells a table of so many rows takes."""
+        return capacity * ROW_CELLS
+
+    def row(self, number: int) -> BackendRow:
+        """Give the view of a row; IndexError when there is no such row."""
+        if not 0 <= number < self.capacity:
+            raise IndexError(f"backend row {number} of {self.capacity}")
+        return BackendRow(self._cells[number * ROW_CELLS : (number + 1) * ROW_CELLS])
+
+    def taken(self) -> Iterator[int]:
+        """List the rows that belong to a backend."""
+        return (row for row in range(self.capacity) if self._cells[row * ROW_CELLS])
+
+    def assign(self, identities: Collection[str]) -> dict[str, int]:
+        """Give each identity its row, the one that it has where it has one.
+
+        Only the master may. StartupError when there are not enough; then nothing has changed.
+        """
+        rows = {number: self.row(number) for number in range(self.capacity)}
+        digests = {identity: digest_of(identity) for identity in identities}
+        taken = list(self.taken())
+        found = {
+            identity: number
+            for identity, digest in digests.items()
+            for number in taken
+            if rows[number].has(digest)
+        }
+        fresh = [identity for identity in digests if identity not in found]
+        free = sorted(rows.keys() - set(taken))
+        if len(fresh) > len(free):
+            raise StartupError(
+                f"limits.backend_rows: there is room for {self.capacity} different backends, "
+                f"{len(taken)} are in use, {len(fresh)} more are wanted: wait until workers of "
+                "older configurations have drained, or set it higher and restart"
+            )
+        for identity, number in zip(fresh, free, strict=False):
+            rows[number].take(identity, digests[identity])
+            found[identity] = number
+        return found
+
+    def release(self, identities_to_keep: Collection[str]) -> list[int]:
+        """Free the rows of all other backends, which no process may have any more.
+
+        Only the master may. Returns what was freed, whose counts are to be cleared too.
+        """
+        kept = [digest_of(identity) for identity in identities_to_keep]
+        gone = [
+            number
+            for number in self.taken()
+            if not any(self.row(number).has(digest) for digest in kept)
+        ]
+        for number in gone:
+            self.row(number).clear()
+        return gone
+
+
+def digest_of(identity: str) -> list[int]:
+    """Digest an identity into four cells, the first of which is its key."""
+    octets = memoryview(sha256(identity.encode()).digest()).cast("Q").tolist()
+    return [octets[0] or 1, *octets[1:]]
+
+
+def _cells_of(values: Sequence[int]) -> "memoryview[int]":
+    cells = memoryview(bytearray(len(values) * 8)).cast("Q")
+    for place, value in enumerate(values):
+        cells[place] = value
+    return cells

@@ -1,0 +1,129 @@
+"""A snapshot as text: a table for people, JSON for programs. It looks nothing up."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final
+
+from spooky.status.snapshot import BackendStatus, KeeperStatus, Snapshot, Usage, WorkerStatus
+
+_MIB: Final = 1024 * 1024
+_PROCESS: Final = (
+    *("PROCESS", "PID", "GEN", "STATE", "CONNECTIONS", "IN FLIGHT", "REQUESTS"),
+    *("HEARTBEAT", "RSS", "PSS", "CPU"),
+)
+_BACKEND: Final = (
+    *("BACKEND", "ADDRESS", "HEALTH", "WEIGHT", "CONNECTIONS", "IN FLIGHT", "QUEUED"),
+    *("REQUESTS", "FAILURES", "RETRIES", "MEAN TIME"),
+)
+_GENERATION: Final = ("GENERATION", "STATE", "WORKERS", "READY")
+
+
+def as_json(snapshot: Snapshot) -> str:
+    """Write all of a snapshot as one JSON object."""
+    return json.dumps(asdict(snapshot), indent=2)
+
+
+def as_table(snapshot: Snapshot) -> str:
+    """Write a snapshot for people."""
+    master = snapshot.master
+    head = (
+        f"spooky {master.version or '-'}: {master.state}, generation {master.generation}, "
+        f"up {_span(master.uptime_s)}"
+    )
+    if master.last_reload is not None:
+        word = "reloaded" if master.last_reload_succeeded else "last reload refused"
+        head += f"\n{word}: " + " ".join(master.last_reload.split())
+    generations = [
+        (str(one.generation), one.state, str(one.workers), str(one.ready))
+        for one in snapshot.generations
+    ]
+    processes = [
+        ("master", str(master.pid), *["-"] * 6, *_use(master.usage)),
+        *(_keeper(one) for one in snapshot.keepers),
+        *(_worker(one) for one in snapshot.workers),
+    ]
+    parts = [head, _align(_GENERATION, generations), _align(_PROCESS, processes)]
+    if snapshot.backends:
+        parts.append(_align(_BACKEND, [_backend(one) for one in snapshot.backends]))
+    return "\n\n".join(parts)
+
+
+def _keeper(one: KeeperStatus) -> tuple[str, ...]:
+    beat = f"{one.heartbeat_age_s:.1f} s"
+    return ("keeper", str(one.pid), "-", one.state, "-", "-", "-", beat, *_use(one.usage))
+
+
+def _worker(one: WorkerStatus) -> tuple[str, ...]:
+    return (
+        f"worker in slot {one.slot}",
+        str(one.pid or "-"),
+        str(one.generation),
+        one.state,
+        str(one.connections),
+        str(one.in_flight),
+        str(one.requests),
+        f"{one.heartbeat_age_s:.1f} s",
+        *_use(one.usage),
+    )
+
+
+def _use(usage: Usage) -> tuple[str, str, str]:
+    cpu = "-" if usage.cpu_percent is None else f"{usage.cpu_percent:.0f} %"
+    return _memory(usage.memory_rss), _memory(usage.memory_pss), cpu
+
+
+def _memory(octets: int | None) -> str:
+    return "-" if octets is None else f"{octets / _MIB:.0f} MiB"
+
+
+def _backend(one: BackendStatus) -> tuple[str, ...]:
+    health = one.health
+    if one.duty != "serving":
+        health += f", {one.duty}"
+    if one.breaker != "closed":
+        health += f", breaker {one.breaker.replace('_', ' ')}"
+    reduced = f"{one.effective_weight} of " if one.effective_weight != one.weight else ""
+    timed = sum(bucket.count for bucket in one.latency)
+    return (
+        one.name or "-",
+        one.address,
+        health,
+        f"{reduced}{one.weight}",
+        str(one.connections),
+        str(one.in_flight),
+        str(one.queued),
+        str(one.requests),
+        str(one.failures),
+        str(one.retries),
+        f"{one.backend_time_us / timed / 1000:.1f} ms" if timed else "-",
+    )
+
+
+def _align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Set columns below each other, with what has digits to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    to_right = [_is_number(column) for column in zip(*rows, strict=True)] or [False] * len(header)
+    lines = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, to_right, strict=True)
+        )
+        for line in (header, *rows)
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _is_number(column: Sequence[str]) -> bool:
+    return all(cell == "-" or cell[0].isdigit() for cell in column) and set(column) != {"-"}
+
+
+def _span(seconds: float) -> str:
+    """Word a duration in its two greatest units."""
+    whole = int(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"

@@ -1,0 +1,322 @@
+"""A running instance at one moment, as plain values.
+
+Reads the shared memory of a master and what the system says of its processes; writes nothing and
+asks none of them. The names of the fields are the keys of `spooky status --json`, which scripts
+rely on: add some, rename none. The cells are read one after the other, so that sums may be apart
+by what happened in between.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import psutil
+
+from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Health
+from spooky.shm.instance import Admission, Cell, Instance, Serving
+from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState, Row
+from spooky.shm.segment import SharedMemory
+from spooky.shm.traffic import LATENCY_LIMITS_MS, TrafficColumn, TrafficTotal
+
+SAMPLE_S: Final = 0.25
+"""How long processes are watched for the share of a CPU that they take."""
+
+_ADMISSION: Final = {
+    Admission.OPEN: "serving",
+    Admission.DRAINED: "drained",
+    Admission.STOPPING: "stopping",
+}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the system says of a process; None where it does not tell. Memory in octets."""
+
+    cpu_percent: float | None
+    """Of one CPU, now."""
+    memory_rss: int | None
+    """Resident, with what is shared."""
+    memory_pss: int | None
+    """Resident, with its part of what is shared."""
+
+
+@dataclass(frozen=True, slots=True)
+class MasterStatus:
+    """The master, and the instance as a whole."""
+
+    pid: int
+    version: str
+    state: str
+    """`starting`, `serving`, `reloading`, `drained` or `stopping`."""
+    generation: int
+    """The one that serves new clients."""
+    uptime_s: float
+    """Since the instance was started, upgrades included."""
+    reloads: int
+    """How many reloads and upgrades have ended, well or not."""
+    last_reload: str | None
+    """How the last of them ended."""
+    last_reload_succeeded: bool | None
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationStatus:
+    """The processes of one configuration."""
+
+    generation: int
+    state: str
+    """`starting`, `serving` or `draining`."""
+    workers: int
+    ready: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A worker. Requests are those that ended in its slot, by the processes before it too."""
+
+    slot: int
+    pid: int
+    generation: int
+    state: str
+    """`starting`, `ready` or `draining`."""
+    connections: int
+    in_flight: int
+    requests: int
+    heartbeat_age_s: float
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperStatus:
+    """A keeper."""
+
+    pid: int
+    generation: int
+    state: str
+    heartbeat_age_s: float
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyBucket:
+    """Exchanges that took up to `up_to_ms` and longer than the bucket before; None: the rest."""
+
+    up_to_ms: int | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """A backend, with what all workers did with it since it was first configured."""
+
+    name: str
+    """`upstream/id`, and so on where it is in several."""
+    address: str
+    generation: int
+    """The last one that had it; 0: none that has served."""
+    health: str
+    """`unknown`, `healthy` or `unhealthy`."""
+    duty: str
+    """`serving`, `draining` or `out`."""
+    breaker: str
+    """`closed`, `open` or `half_open`."""
+    weight: int
+    effective_weight: int
+    connections: int
+    in_flight: int
+    queued: int
+    requests: int
+    failures: int
+    """By the backend's fault."""
+    client_failures: int
+    own_failures: int
+    error_responses: int
+    retries: int
+    octets_in: int
+    octets_out: int
+    backend_time_us: int
+    latency: tuple[LatencyBucket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All of an instance."""
+
+    master: MasterStatus
+    generations: tuple[GenerationStatus, ...]
+    workers: tuple[WorkerStatus, ...]
+    keepers: tuple[KeeperStatus, ...]
+    backends: tuple[BackendStatus, ...]
+
+
+def take(pid: int, memory: SharedMemory) -> Snapshot:
+    """Look at the instance of the master `pid`; takes `SAMPLE_S`."""
+    slots = memory.processes.occupied()
+    rows = {number: memory.processes.row(number) for number in (*slots, *KEEPER_ROWS)}
+    pids = {row.get(Column.PID) for row in rows.values()} | {pid}
+    usages = _watch(pids - {0})
+    now_ms = time.monotonic_ns() // 1_000_000
+    workers = tuple(_worker(slot, rows[slot], now_ms, usages) for slot in slots)
+    keepers = (rows[number] for number in KEEPER_ROWS)
+    generations = _generations(workers, memory.instance.serving())
+    return Snapshot(
+        master=_master(pid, memory.instance, generations, now_ms, usages[pid]),
+        generations=generations,
+        workers=workers,
+        keepers=tuple(
+            _keeper(row, now_ms, usages) for row in keepers if row.state is not ProcessState.GONE
+        ),
+        backends=tuple(_backends(memory)),
+    )
+
+
+# --- processes --------------------------------------------------------------------------------
+
+_UNKNOWN: Final = Usage(None, None, None)
+
+
+def _watch(pids: Iterable[int]) -> dict[int, Usage]:
+    """Watch processes for a moment."""
+    found = {pid: _ask(lambda pid=pid: psutil.Process(pid)) for pid in pids}  # type: ignore[misc]
+    for process in found.values():
+        if process is not None:
+            # The first answer is about the time since the question before, of which there is none.
+            _ask(process.cpu_percent)
+    time.sleep(SAMPLE_S)
+    return {pid: _UNKNOWN if one is None else _usage(one) for pid, one in found.items()}
+
+
+def _usage(process: psutil.Process) -> Usage:
+    memory = _ask(process.memory_info)
+    full = _ask(process.memory_full_info)
+    return Usage(
+        cpu_percent=_ask(process.cpu_percent),
+        memory_rss=None if memory is None else memory.rss,
+        memory_pss=None if full is None else full.pss,
+    )
+
+
+def _ask(question: Callable[[], T]) -> T | None:
+    """Ask about a process; None where it is gone or may not be looked into."""
+    try:
+        return question()
+    except psutil.Error:
+        return None
+
+
+def _master(
+    pid: int,
+    instance: Instance,
+    generations: tuple[GenerationStatus, ...],
+    now_ms: int,
+    usage: Usage,
+) -> MasterStatus:
+    outcome = instance.outcome()
+    number = instance.serving().generation
+    state = _ADMISSION[instance.admission]
+    if state == "serving" and instance.get(Cell.RELOADS_BEGUN) > outcome.ended:
+        state = "reloading"
+    if not any(one.state == "serving" for one in generations) and state == "serving":
+        state = "starting"
+    return MasterStatus(
+        pid=pid,
+        version=instance.version,
+        state=state,
+        generation=number,
+        uptime_s=_age(now_ms, instance.get(Cell.STARTED_MS)),
+        reloads=outcome.ended,
+        last_reload=outcome.text if outcome.ended else None,
+        last_reload_succeeded=outcome.succeeded if outcome.ended else None,
+        usage=usage,
+    )
+
+
+def _generations(
+    workers: tuple[WorkerStatus, ...], serving: Serving
+) -> tuple[GenerationStatus, ...]:
+    found = []
+    for number in sorted({worker.generation for worker in workers}):
+        members = [worker for worker in workers if worker.generation == number]
+        ready = sum(worker.state == "ready" for worker in members)
+        if number < serving.generation:
+            state = "draining"
+        elif number == serving.generation and ready:
+            state = "serving"
+        else:
+            state = "starting"
+        found.append(GenerationStatus(number, state, len(members), ready))
+    return tuple(found)
+
+
+def _worker(slot: int, row: Row, now_ms: int, usages: dict[int, Usage]) -> WorkerStatus:
+    return WorkerStatus(
+        slot=slot,
+        pid=row.get(Column.PID),
+        generation=row.get(Column.GENERATION),
+        state=row.state.name.lower(),
+        connections=row.get(Column.CONNECTIONS),
+        in_flight=row.get(Column.IN_FLIGHT),
+        requests=row.get(Column.REQUESTS_TOTAL),
+        heartbeat_age_s=_age(now_ms, row.get(Column.HEARTBEAT_MS)),
+        usage=usages.get(row.get(Column.PID), _UNKNOWN),
+    )
+
+
+def _keeper(row: Row, now_ms: int, usages: dict[int, Usage]) -> KeeperStatus:
+    return KeeperStatus(
+        pid=row.get(Column.PID),
+        generation=row.get(Column.GENERATION),
+        state=row.state.name.lower(),
+        heartbeat_age_s=_age(now_ms, row.get(Column.HEARTBEAT_MS)),
+        usage=usages.get(row.get(Column.PID), _UNKNOWN),
+    )
+
+
+def _age(now_ms: int, then_ms: int) -> float:
+    """Say how many seconds ago something was; 0 for what has not been."""
+    return max(0, now_ms - then_ms) / 1000 if then_ms else 0.0
+
+
+# --- backends ---------------------------------------------------------------------------------
+
+
+def _backends(memory: SharedMemory) -> Iterator[BackendStatus]:
+    for number in memory.backends.taken():
+        row = memory.backends.row(number)
+        key = row.get(BackendColumn.KEY)
+        status = _backend(row, memory.traffic.total(number))
+        # The master may have given the row away meanwhile.
+        if key and key == row.get(BackendColumn.KEY):
+            yield status
+
+
+def _backend(row: BackendRow, total: TrafficTotal) -> BackendStatus:
+    return BackendStatus(
+        name=row.name,
+        address=row.address,
+        generation=row.get(BackendColumn.GENERATION),
+        health=Health(row.get(BackendColumn.HEALTH)).name.lower(),
+        duty=Duty(row.get(BackendColumn.DUTY)).name.lower(),
+        breaker=Breaker(row.get(BackendColumn.BREAKER)).name.lower(),
+        weight=row.get(BackendColumn.WEIGHT),
+        effective_weight=row.effective_weight(),
+        connections=total.get(TrafficColumn.CONNECTIONS),
+        in_flight=total.get(TrafficColumn.IN_FLIGHT),
+        queued=total.get(TrafficColumn.QUEUED),
+        requests=total.get(TrafficColumn.REQUESTS),
+        failures=total.get(TrafficColumn.FAILURES),
+        client_failures=total.get(TrafficColumn.CLIENT_FAILURES),
+        own_failures=total.get(TrafficColumn.OWN_FAILURES),
+        error_responses=total.get(TrafficColumn.ERROR_RESPONSES),
+        retries=total.get(TrafficColumn.RETRIES),
+        octets_in=total.get(TrafficColumn.OCTETS_IN),
+        octets_out=total.get(TrafficColumn.OCTETS_OUT),
+        backend_time_us=total.get(TrafficColumn.BACKEND_TIME_US),
+        latency=tuple(
+            LatencyBucket(limit, count)
+            for limit, count in zip((*LATENCY_LIMITS_MS, None), total.latency(), strict=True)
+        ),
+    )
