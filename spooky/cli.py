@@ -165,7 +165,7 @@ def run(path: Path) -> ExitCode:
     from spooky.master.arbiter import Arbiter  # noqa: PLC0415
     from spooky.worker.main import run as worker  # noqa: PLC0415
 
-    program = Program(f"-c {path}", lambda: resolve(path), worker, keeper)
+    program = Program(f"-c {path}", path, lambda: resolve(path), worker, keeper)
     heritage = takeover.receive()
     try:
         return Arbiter(program, program.read(), heritage).run()

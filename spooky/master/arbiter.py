@@ -20,12 +20,13 @@ import setproctitle
 from spooky import __version__
 from spooky import log as logs
 from spooky.errors import ExitCode, StartupError
-from spooky.master import signals
+from spooky.master import activation, signals
 from spooky.master.blueprint import Estate, Program, Resolved
 from spooky.master.notify import Notifier
 from spooky.master.nursery import Nursery
 from spooky.master.pidfile import TITLE, Pidfile
 from spooky.master.plan import (
+    LEAVE_TIMEOUT_S,
     Abandon,
     Action,
     Clear,
@@ -86,7 +87,7 @@ class Arbiter:
         self._failure = ""
         self._looked_at = 0.0
         self._first = self._estate.blueprint(resolved)
-        self._rollout = Rollout(program.read, self._fleet, self._estate, self._notifier, config)
+        self._rollout = Rollout(program, self._fleet, self._estate, self._notifier, config)
         self._succession = Succession(
             heritage,
             self._fleet,
@@ -109,10 +110,12 @@ class Arbiter:
             raise StartupError(f"cannot open the log {error.filename}: {error.strerror}") from error
         self._pidfile.check(self._succession.predecessor)
         if self._succession.heritage is None:
+            self._sockets.give(activation.take())
             workers = config.worker_processes
             self._sockets.make_room(workers, workers, config.limits)
         self._sockets.bind(config.listen, config.admin, config.limits)
         if self._succession.heritage is None:
+            self._sockets.refuse_the_rest()
             self._pidfile.write()
         try:
             return self._serve()
@@ -183,6 +186,8 @@ class Arbiter:
         """Wait for the next thing to happen and enter it in the fleet."""
         deadline = next_deadline(self._fleet)
         timeout = LOOK_S if deadline is None else max(0.0, min(LOOK_S, deadline - now))
+        self._rollout.look_for_changes(now)
+        self._notifier.ping_if_due(now)
         for key, _ in self._selector.select(timeout):
             match key.data:
                 case Child():
@@ -228,6 +233,7 @@ class Arbiter:
         if not self._fleet.is_superseded:
             self._instance.set(Cell.ADMISSION, Admission.STOPPING)
         self._notifier.stopping()
+        self._notifier.extend(self._fleet.stop_deadline - time.monotonic() + LEAVE_TIMEOUT_S)
 
     def _admit_clients(self, admission: Admission) -> None:
         if self._fleet.stop is Stop.NO and self._instance.admission is not admission:

@@ -8,6 +8,7 @@ import secrets
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from spooky import log as logs
@@ -35,6 +36,8 @@ class Program:
 
     arguments: str
     """For the title of the process: `-c FILE`."""
+    file: Path
+    """The configuration file."""
     read: Callable[[], Resolved]
     """Read the configuration anew; SpookyError or OSError when it is not usable."""
     worker: WorkerMain

@@ -25,6 +25,7 @@ class Notifier:
         """
         variables = os.environ if environ is None else environ
         self._given = variables.pop("NOTIFY_SOCKET", "")
+        self._ping_at = 0.0
         self._watchdog_us = _watchdog(variables) if self._given else 0
 
     def environment(self) -> dict[str, str]:
@@ -42,6 +43,13 @@ class Notifier:
         sd_watchdog_enabled(3) recommends.
         """
         return self._watchdog_us / 2 / US_PER_S if self._watchdog_us else None
+
+    def ping_if_due(self, now: float) -> None:
+        """Say that the loop still turns, where somebody watches and has not heard for a while."""
+        interval = self.watchdog_interval()
+        if interval is not None and now >= self._ping_at:
+            self._ping_at = now + interval / 2
+            self.ping()
 
     def ping(self) -> None:
         """Say that the loop still turns."""

@@ -7,17 +7,18 @@ decides nothing: `plan` says when, the arbiter calls.
 
 import logging
 import time
-from collections.abc import Callable
 from operator import attrgetter
 
 from spooky import log as logs
+from spooky.config.files import files_of
 from spooky.config.model import Config
 from spooky.errors import ConfigError, SpookyError, StartupError
 from spooky.master.bind import Address
-from spooky.master.blueprint import Blueprint, Estate, Resolved, identities_of
+from spooky.master.blueprint import Blueprint, Estate, Program, Resolved, identities_of
 from spooky.master.notify import Notifier
 from spooky.master.slots import Fleet, Generation
 from spooky.master.sockets import Crew
+from spooky.master.watch import Watch
 from spooky.shm.instance import Serving
 from spooky.shm.processes import SLOT_LIMIT
 
@@ -29,14 +30,15 @@ class Rollout:
 
     def __init__(
         self,
-        read: Callable[[], Resolved],
+        program: Program,
         fleet: Fleet,
         estate: Estate,
         notifier: Notifier,
         first: Config,
     ) -> None:
-        """Take how to `read` the configuration anew, and the `first` one, some of which stays."""
-        self._read = read
+        """Take the `first` configuration, of which some things stay for the master's life."""
+        self._program = program
+        self._watch: Watch | None = None
         self._fleet = fleet
         self._estate = estate
         self._sockets = estate.sockets
@@ -48,6 +50,7 @@ class Rollout:
     def open(self, blueprint: Blueprint) -> Generation:
         """Begin a generation; it gets its slots when there is room."""
         config = blueprint.config
+        self._follow(config)
         generation = self._fleet.begin_roll(
             config.worker_processes, config.drain_timeout, config.worker_timeout
         )
@@ -61,8 +64,10 @@ class Rollout:
         log.info("reloading the configuration")
         self._notifier.reloading()
         self._instance.begin_reload()
+        if self._watch is not None:
+            self._watch.mark()
         try:
-            self.open(self._admit(self._read()))
+            self.open(self._admit(self._program.read()))
         except ConfigError as error:
             self.give_up("\n".join(str(problem) for problem in error.problems))
         except (SpookyError, OSError) as error:
@@ -85,6 +90,22 @@ class Rollout:
         blueprint.prepare_logs()
         self._sockets.bind(config.listen, config.admin, config.limits)
         return blueprint
+
+    def look_for_changes(self, now: float) -> None:
+        """Wish for a reload when the configuration or a file that it names has changed."""
+        if self._watch is not None and self._watch.changed(now):
+            log.info("the configuration, or a file that it names, has changed")
+            self._fleet.reload_wanted = True
+
+    def _follow(self, config: Config) -> None:
+        """Watch what a configuration is made of, if it says so."""
+        paths = [self._program.file, *files_of(config)]
+        if not config.watch:
+            self._watch = None
+        elif self._watch is None:
+            self._watch = Watch(paths)
+        else:
+            self._watch.follow(paths)
 
     def give_up(self, reason: str, what: str = "reload") -> None:
         """Say that a reload, or `what` it was, failed, and why."""

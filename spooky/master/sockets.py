@@ -17,6 +17,7 @@ from spooky.config.model import Admin, Limits, Listener
 from spooky.errors import StartupError
 from spooky.handover import BoundListener, Mailboxes, Steering
 from spooky.master import bind, steer
+from spooky.master.activation import Kind, Passed
 from spooky.master.bind import Address, Mailbox, format_address
 
 log = logging.getLogger(__name__)
@@ -53,16 +54,55 @@ class Sockets:
         self._wish = steering
         self.steering = Steering.USERSPACE if steering == "userspace" else Steering.KERNEL
         self._groups: dict[Address, Group] = {}
+        self._passed: dict[Address, Group] = {}
         self._admin: dict[Address, socket.socket] = {}
         self._mailboxes: list[Mailbox] = []
         self._places = SMALLEST_GROUP
         self._next_number = 0
         self._warning = ""
 
+    def give(self, passed: Iterable[Passed]) -> None:
+        """Take sockets that a service manager has bound, to be used where they are asked for.
+
+        StartupError where the kernel is to steer, and cannot for lack of sockets.
+        """
+        for one in passed:
+            where = (one.address, one.port)
+            if one.kind is Kind.TCP:
+                self._admin[where] = one.socket
+                continue
+            group = self._passed.setdefault(where, Group(0, *where))
+            bind.set_options(one.socket, is_wildcard=one.address in ("0.0.0.0", "::"))
+            group.sockets.append(one.socket)
+        for group in self._passed.values():
+            self._try_to_join(group)
+
+    def refuse_the_rest(self) -> None:
+        """Close what was passed and is not in the configuration."""
+        for where, group in self._passed.items():
+            log.warning("passed, but no listener: udp %s", format_address(*where))
+            for one in group.sockets:
+                one.close()
+        self._passed.clear()
+
+    def _try_to_join(self, group: Group) -> None:
+        """Find out whether sockets of ours may be added to those that somebody else has bound."""
+        try:
+            bind.bind_udp(group.address, group.port, is_first=False).close()
+        except OSError as error:
+            group.is_closed = True
+            where = format_address(group.address, group.port)
+            reason = f"no socket can be added to those passed for udp {where}: {error.strerror}"
+            if self._wish == "kernel":
+                raise StartupError(f"{reason}: set `steering: auto`") from error
+            log.warning("%s: workers hand datagrams over to one another", reason)
+            self.steering = Steering.USERSPACE
+
     # --- binding ----------------------------------------------------------------------------
 
     def bind(self, listeners: Iterable[Listener], admin: Admin, limits: Limits) -> None:
         """Bind what is not bound yet. StartupError when one cannot be; then nothing is new."""
+        listeners = list(listeners)
         udp_before, admin_before = set(self._groups), set(self._admin)
         try:
             for listener in listeners:
@@ -93,7 +133,8 @@ class Sockets:
     def _bind_listener(self, where: Address) -> None:
         if where in self._groups:
             return
-        group = Group(self._next_number, *where)
+        group = self._passed.pop(where, None) or Group(0, *where)
+        group.number = self._next_number
         try:
             self._grow(group)
             self._try_kernel(group)

@@ -284,9 +284,6 @@ class DownstreamEngine(Protocol):
     def stop(self, stream: int, code: int) -> None:
         """Ask the peer to send no more of the request; our sending half stays open."""
 
-    def is_ready(self) -> bool:
-        """Say whether requests can be taken; perhaps before the handshake is complete."""
-
     def goaway(self) -> None:
         """Say that no more requests are welcome; from the second call on, refuse them.
 

@@ -20,6 +20,7 @@ from spooky.protocol import stateless
 from spooky.protocol.aioquic_engine import AioquicEngine
 from spooky.protocol.messages import Path
 from spooky.protocol.quic import SUPPORTED_VERSIONS, ServerSettings
+from spooky.protocol.retry import SEED_OCTETS, Retried, RetryTokens, make_retry, was_retried
 from spooky.worker.allowance import Allowance
 from spooky.worker.client import Client, ClientHome
 from spooky.worker.farewell import announcements
@@ -58,6 +59,8 @@ class Port:
     settings: ServerSettings | None
     configuration: QuicConfiguration | None
     is_shared: bool = False
+    retry: bool = False
+    """Whether clients have to prove their address first."""
 
 
 @dataclass(slots=True)
@@ -78,16 +81,19 @@ class Intake(ClientHome):
 
     def __init__(
         self,
+        *,
         loop: asyncio.AbstractEventLoop,
         ports: list[Port],
         handoff: Handoff,
         steerer: Steerer,
+        tokens: RetryTokens,
         services: Services,
     ) -> None:
         self._loop = loop
         self._ports = {port.number: port for port in ports}
         self._handoff = handoff
         self._steerer = steerer
+        self._tokens = tokens
         self._answers = Allowance(ANSWERS_A_SECOND, time.monotonic)
         self._services = services
         self._clients: dict[bytes, Client] = {}
@@ -206,7 +212,7 @@ class Intake(ClientHome):
         match verdict:
             # Shorter ones must not be chosen by clients (RFC 9000 section 7.2).
             case Verdict.OPEN if is_initial and len(datagram.dcid) >= SHORTEST_DCID:
-                self._open(port, datagram.dcid, data, path)
+                self._admit(port, datagram, data, path)
             case Verdict.REFUSE if is_initial:
                 self.counters.refused += 1
                 answer = stateless.refusal(datagram, os.urandom(cids.CID_LENGTH))
@@ -236,12 +242,34 @@ class Intake(ClientHome):
         )
         self._answer(port, answer, path)
 
-    def _open(self, port: Port, dcid: bytes, data: bytes, path: Path) -> None:
+    def _admit(self, port: Port, initial: datagrams.Datagram, data: bytes, path: Path) -> None:
+        """Begin a connection, or ask the client to prove its address first (RFC 9000 8.1.2)."""
         if port.settings is None or port.configuration is None:
             self.counters.unroutable += 1
-            return
+        elif was_retried(initial):
+            retried = self._tokens.open(initial, path, time.monotonic())
+            if retried is None:
+                code = stateless.INVALID_TOKEN
+                refusal = stateless.refusal(initial, os.urandom(cids.CID_LENGTH), code)
+                self._answer(port, refusal, path)
+            else:
+                self._open(port, initial.dcid, data, path, retried)
+        elif port.retry:
+            scid = cids.mint(port.settings.slot, os.urandom(cids.RANDOM_OCTETS))
+            rand = os.urandom(SEED_OCTETS)
+            token = self._tokens.seal(initial, path, scid, time.monotonic(), rand)
+            port.udp.send([(make_retry(initial, scid, token), path)])
+        else:
+            self._open(port, initial.dcid, data, path, None)
+
+    def _open(
+        self, port: Port, dcid: bytes, data: bytes, path: Path, retried: Retried | None
+    ) -> None:
+        assert port.settings is not None
+        assert port.configuration is not None
         self.counters.opened += 1
-        engine = AioquicEngine(port.settings, port.configuration, dcid)
+        original = retried.original_destination_cid if retried else dcid
+        engine = AioquicEngine(port.settings, port.configuration, original, retried)
         client = Client(self, engine, port.udp, self._services, path)
         self._all.add(client)
         for cid in (dcid, *engine.connection_ids()):

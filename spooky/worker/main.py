@@ -23,6 +23,7 @@ from spooky.errors import ExitCode, H3Code
 from spooky.handover import BoundListener, Steering, WorkerSpec
 from spooky.protocol.headers import request_ids
 from spooky.protocol.quic import ServerSettings
+from spooky.protocol.retry import RetryTokens
 from spooky.shm.processes import Column, ProcessState
 from spooky.worker.deadlines import Sweep
 from spooky.worker.farewell import RELOAD_QUIET_S, STOP_QUIET_S
@@ -78,7 +79,14 @@ class Worker:
         )
         self._handoff = Handoff(spec.slot, spec.mailboxes)
         self._steerer = Steerer(spec.slot, spec.generation, spec.steering, spec.memory, _now_ms)
-        self._intake = Intake(loop, _make_ports(spec), self._handoff, self._steerer, self._services)
+        self._intake = Intake(
+            loop=loop,
+            ports=_make_ports(spec),
+            handoff=self._handoff,
+            steerer=self._steerer,
+            tokens=RetryTokens(spec.keys.token),
+            services=self._services,
+        )
         self._sweep = Sweep(self._services)
         self._row = spec.memory.processes.row(spec.slot)
         self._draining = False
@@ -193,7 +201,15 @@ def _make_port(spec: WorkerSpec, bound: BoundListener, store: Any) -> Port:
         return Port(bound.number, udp, readers, None, None)
     settings = _server_settings(spec, store.select)
     configuration = settings.configuration()
-    return Port(bound.number, udp, readers, settings, configuration, bound.is_shared)
+    return Port(
+        number=bound.number,
+        udp=udp,
+        readers=readers,
+        settings=settings,
+        configuration=configuration,
+        is_shared=bound.is_shared,
+        retry=spec.config.limits.retry == "always",
+    )
 
 
 def _server_settings(spec: WorkerSpec, select: Callable[[str | None], Identity]) -> ServerSettings:
