@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from spooky import log as logs
+from spooky.config.account import Credentials, find_credentials
 from spooky.config.model import Config
 from spooky.handover import KeeperMain, KeeperSpec, SharedKeys, WorkerMain, WorkerSpec
 from spooky.master.sockets import Crew, Sockets
-from spooky.master.spawn import Birth, Child, Credentials, find_credentials
+from spooky.master.spawn import Birth, Child
 from spooky.shm.segment import SharedMemory
 
 

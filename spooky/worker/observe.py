@@ -42,7 +42,7 @@ class LineSink(Protocol):
 
 
 def _text(octets: bytes) -> str:
-    """Show octets of a client in a log: what is not printable ASCII is escaped."""
+    """Show octets of a peer in a log: what is not printable ASCII is escaped."""
     text = octets.decode("latin-1")
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
@@ -57,8 +57,11 @@ def _timestamp(now: float) -> str:
 
 
 def plain_line(outcome: Outcome, now: float) -> bytes:
-    """Format an access line for people: fixed order, `-` for what there is not."""
-    return (
+    """Format an access line for people: fixed order, `-` for what there is not.
+
+    The detail of an error comes last, as it is the one field that is not always there.
+    """
+    line = (
         f"{_timestamp(now)} {outcome.client} "
         f'"{_text(outcome.method)} {_text(outcome.authority)}{_text(outcome.path)}" '
         f"{outcome.status} {outcome.bytes_sent} {outcome.bytes_received} "
@@ -67,7 +70,10 @@ def plain_line(outcome: Outcome, now: float) -> bytes:
         f"backend_time={outcome.backend_duration * 1000:.1f}ms retries={outcome.retries} "
         f"error={outcome.error.value if outcome.error else '-'} "
         f"id={outcome.request_id.decode('latin-1') or '-'}"
-    ).encode()
+    )
+    if outcome.error and outcome.detail:
+        line += f' detail="{_text(outcome.detail.encode(errors="backslashreplace"))}"'
+    return line.encode()
 
 
 def json_line(outcome: Outcome, now: float) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from spooky.shm.segment import attach_to
 from tests.master.running import Master, configure, free_port, master, wait_for
 
 WORKERS = {"spooky: worker 0 (gen 1)", "spooky: worker 1 (gen 1)"}
@@ -161,10 +162,12 @@ def test_children_hold_no_sockets_but_their_own(tmp_path: Path) -> None:
         for pid in children.values():
             inherited = psutil.Process(pid).net_connections("inet")
             assert [one.laddr.port for one in inherited] == [port]
-            # Its mailbox, and the way to all four.
-            assert len(psutil.Process(pid).net_connections("unix")) <= 5
-            # And standard input, output and error, and a pipe to say why it failed.
-            assert len(os.listdir(f"/proc/{pid}/fd")) <= 3 + 1 + 5 + 1
+            # Its mailbox, and the way to those that there are from the beginning.
+            mailboxes = 1 + 8 * len(WORKERS)
+            assert len(psutil.Process(pid).net_connections("unix")) <= mailboxes
+            # And standard input, output and error, the shared memory and its mapping's copy, and
+            # a pipe to say why it failed.
+            assert len(os.listdir(f"/proc/{pid}/fd")) <= 3 + 1 + mailboxes + 2 + 1
         assert [one.laddr.port for one in keeper.net_connections("inet")] == [admin_port]
 
 
@@ -181,11 +184,12 @@ def test_the_death_of_the_master_ends_its_children(tmp_path: Path) -> None:
                     os.kill(pid, signal.SIGKILL)
 
 
-def test_signals_of_later_versions_change_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU])
+def test_signals_of_later_versions_change_nothing(tmp_path: Path, number: signal.Signals) -> None:
     with master(tmp_path, workers=1) as running:
         before = running.is_up().children()
-        running.send(signal.SIGUSR2)
-        running.says("SIGUSR2 is not supported in this version")
+        running.send(number)
+        running.says(f"{number.name} is not supported in this version")
         assert running.children() == before
 
 
@@ -228,7 +232,7 @@ def test_a_generation_that_cannot_start_is_given_up(tmp_path: Path) -> None:
         before = running.is_up().children()
         configure(tmp_path, ports=[port, added], behaviour="cannot start")
         running.send(signal.SIGHUP)
-        running.says("reload given up, the old configuration stays: worker")
+        running.says("reload refused: worker")
         running.says(f"no longer listening on udp 127.0.0.1:{added}")
         wait_for(lambda: running.children() == before, "the old processes alone")
         configure(tmp_path, ports=[port])
@@ -236,13 +240,28 @@ def test_a_generation_that_cannot_start_is_given_up(tmp_path: Path) -> None:
         running.says("generation 3 serves")
 
 
-def test_another_count_of_workers_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1)])
+def test_a_reload_changes_the_count_of_workers(tmp_path: Path, before: int, after: int) -> None:
+    port = free_port()
+    with master(tmp_path, ports=[port], workers=before) as running:
+        running.is_up()
+        configure(tmp_path, ports=[port], workers=after)
+        running.send(signal.SIGHUP)
+        running.says(f"generation 2 serves with {after} workers")
+        wanted = {f"spooky: worker {index} (gen 2)" for index in range(after)}
+        wait_for(
+            lambda: set(running.children()) == wanted | {"spooky: keeper"}, "the new workers alone"
+        )
+        assert attach_to(running.pid).instance.serving() == (2, before, after)
+
+
+def test_more_workers_than_slots_are_refused(tmp_path: Path) -> None:
     port = free_port()
     with master(tmp_path, ports=[port], workers=1) as running:
         running.is_up()
-        configure(tmp_path, ports=[port], workers=2)
+        configure(tmp_path, ports=[port], workers=129)
         running.send(signal.SIGHUP)
-        running.says("worker_processes is 2 and was 1: restart to change worker_processes")
+        running.says("reload refused: worker_processes: at most 128 are possible, got 129")
 
 
 def test_listeners_come_and_go_with_a_reload(tmp_path: Path) -> None:
@@ -274,21 +293,15 @@ def test_a_reload_to_a_taken_address_is_refused(tmp_path: Path) -> None:
         assert running.children() == before
 
 
-def test_a_third_generation_ends_the_oldest_drain(tmp_path: Path) -> None:
+def test_reloads_do_not_cut_a_drain_short(tmp_path: Path) -> None:
     with master(tmp_path, workers=1, behaviour="drains for ever") as running:
-        oldest = running.is_up().children()["spooky: worker 0 (gen 1)"]
-        running.send(signal.SIGHUP)
-        running.says("generation 2 serves")
-        assert running.children()["spooky: worker 0 (gen 1)"] == oldest
-        running.send(signal.SIGHUP)
-        running.says("generation 3 serves")
-        wait_for(
-            lambda: (
-                set(running.children())
-                == {"spooky: worker 0 (gen 2)", "spooky: worker 0 (gen 3)", "spooky: keeper"}
-            ),
-            "the oldest gone, the second draining",
-        )
+        running.is_up()
+        for number in (2, 3):
+            running.send(signal.SIGHUP)
+            running.says(f"generation {number} serves")
+        wanted = {f"spooky: worker 0 (gen {number})" for number in (1, 2, 3)}
+        wait_for(lambda: set(running.children()) == wanted | {"spooky: keeper"}, "all of them")
+        assert attach_to(running.pid).processes.occupied() == [0, 1, 2]
 
 
 # --- logs --------------------------------------------------------------------------------------
