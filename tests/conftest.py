@@ -16,6 +16,6 @@ settings.load_profile("spooky")
 @pytest.fixture
 def memory() -> Iterator[SharedMemory]:
     """Make the shared memory of an instance."""
-    made = SharedMemory.create()
+    made = SharedMemory.create(16)
     yield made
     os.close(made.fd)

@@ -484,7 +484,7 @@ def test_a_torn_line_is_ended_before_the_next(tmp_path: Path) -> None:
 
 
 def test_standard_output_stays_open() -> None:
-    access = log.AccessLog(log.STANDARD)
+    access = log.AccessLog("-")
     access.reopen()
     access.close()
     os.fstat(log.STDOUT_FD)

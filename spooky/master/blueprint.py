@@ -65,14 +65,15 @@ class Blueprint:
         logs.prepare(self.config.log, (who.uid, who.gid) if who else None)
 
 
-def identities_of(configs: Iterable[Config]) -> set[str]:
-    """List the backends of some configurations."""
-    return {
+def identities_of(configs: Iterable[Config]) -> list[str]:
+    """List the backends of some configurations, each once, in their order."""
+    every = (
         backend.identity
         for config in configs
         for upstream in config.upstream
         for backend in upstream.backends
-    }
+    )
+    return list(dict.fromkeys(every))
 
 
 class Estate:

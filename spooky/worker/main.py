@@ -69,7 +69,7 @@ class Worker:
         self._traffic = BackendTraffic(
             spec.memory.traffic, spec.slot, spec.backend_rows, self._upstreams.pools()
         )
-        self._observer = Observer(self._access, config.log.format, self._traffic.record)
+        self._observer = Observer(self._access, config.log.format, self._traffic)
         self._services = Services(
             loop=loop,
             limits=config.limits,

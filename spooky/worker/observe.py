@@ -5,7 +5,6 @@ One frozen `Outcome` per exchange; every reader of what happened reads that reco
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +38,16 @@ class LineSink(Protocol):
 
     def write(self, line: bytes) -> None:
         """Take a line, without its newline."""
+
+
+class Traffic(Protocol):
+    """Who counts what backends were asked, and how it went."""
+
+    def record(self, outcome: Outcome) -> None:
+        """Count an exchange for the backend that it ended with, if there was one."""
+
+    def record_retry(self, upstream: str, backend: str, kind: Kind) -> None:
+        """Count an attempt that failed and that another one follows."""
 
 
 def _text(octets: bytes) -> str:
@@ -106,21 +115,26 @@ class Observer:
         self,
         access: LineSink | None,
         log_format: str,
-        count: Callable[[Outcome], None] | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
-        """Take where access lines go, and what `count`s outcomes by backend."""
+        """Take where access lines go, and who counts by backend."""
         self._access = access
-        self._count_outcome = count
+        self._traffic = traffic
         self._format = json_line if log_format == "json" else plain_line
         self._count = 0
 
     def record(self, outcome: Outcome) -> None:
         """Count an exchange and write its access line."""
         self._count += 1
-        if self._count_outcome is not None:
-            self._count_outcome(outcome)
+        if self._traffic is not None:
+            self._traffic.record(outcome)
         if self._access is not None:
             self._access.write(self._format(outcome, time.time()))
+
+    def record_retry(self, upstream: str, backend: str, kind: Kind) -> None:
+        """Count an attempt that failed and that another one follows."""
+        if self._traffic is not None:
+            self._traffic.record_retry(upstream, backend, kind)
 
     def take_count(self) -> int:
         """Return how many exchanges have ended since the last call."""

@@ -23,7 +23,7 @@ FIRST = 4
 
 def memory_of(*states: ProcessState, admission: Admission = Admission.OPEN) -> SharedMemory:
     """An instance whose serving generation, the third, has workers in these states."""
-    memory = SharedMemory.create()
+    memory = SharedMemory.create(16)
     # The mapping keeps the memory.
     os.close(memory.fd)
     memory.instance.promote(Serving(3, FIRST, len(states)), 0)

@@ -87,7 +87,7 @@ def live(behaviour: str, row: Row) -> int:
 
 
 def main(folder: Path) -> int:
-    program = Program(f"-c {folder}", lambda: read(folder), worker, keeper)
+    program = Program(f"-c {folder}", folder / "config.json", lambda: read(folder), worker, keeper)
     try:
         return Arbiter(program, program.read(), takeover.receive()).run()
     except StartupError as error:

@@ -114,7 +114,7 @@ ACROSS = """
 import os
 from spooky.shm.processes import Column
 from spooky.shm.segment import SharedMemory
-memory = SharedMemory.create()
+memory = SharedMemory.create(16)
 pid = os.fork()
 if pid == 0:
     memory.processes.row(1).set(Column.PID, os.getpid())

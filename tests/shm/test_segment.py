@@ -84,7 +84,7 @@ sys.stdin.read()
 
 
 @contextmanager
-def holder(first: str = "memory = SharedMemory.create()") -> Iterator[int]:
+def holder(first: str = "memory = SharedMemory.create(16)") -> Iterator[int]:
     """Run a process that holds a segment; give its pid."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER.format(first=first)],
@@ -111,13 +111,13 @@ def test_another_process_attaches_to_read() -> None:
 
 
 def test_a_takeover_document_is_not_taken_for_the_segment() -> None:
-    first = f'other = os.memfd_create("{NAME}-takeover"); memory = SharedMemory.create()'
+    first = f'other = os.memfd_create("{NAME}-takeover"); memory = SharedMemory.create(16)'
     with holder(first) as pid:
         assert attach_to(pid).instance.serving() == (4, 2, 3)
 
 
 def test_a_process_of_another_version_is_refused() -> None:
-    first = "memory = SharedMemory.create(); os.pwrite(memory.fd, bytes(8), 0)"
+    first = "memory = SharedMemory.create(16); os.pwrite(memory.fd, bytes(8), 0)"
     with holder(first) as pid, pytest.raises(StartupError, match=ANOTHER_VERSION):
         attach_to(pid)
 
