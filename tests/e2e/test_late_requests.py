@@ -21,9 +21,6 @@ from tests.e2e.udp_relay import relaying
 
 pytestmark = pytest.mark.e2e
 
-LATE_S = 0.4
-"""How long a handshake is held up while its worker drains."""
-
 
 @pytest.fixture
 def running(spooky: Spooky, asgi: Backend) -> SpookyProcess:
@@ -47,8 +44,9 @@ def test_client_that_never_asks(running: SpookyProcess) -> None:
     asyncio.run(scenario())
 
 
-def test_handshake_that_a_drain_interrupts(running: SpookyProcess) -> None:
-    """The client's second flight is kept back until the drain has begun."""
+@pytest.mark.parametrize("late_s", [0.4, 3.0])
+def test_handshake_that_a_drain_interrupts(running: SpookyProcess, late_s: float) -> None:
+    """The client's second flight is kept back until the drain has begun, and longer."""
 
     async def ask(port: int) -> int:
         async with connect(port) as client:
@@ -60,7 +58,7 @@ def test_handshake_that_a_drain_interrupts(running: SpookyProcess) -> None:
             asking = asyncio.create_task(ask(relay.port))
             await asyncio.to_thread(wait_until, lambda: relay.holds, 5.0, "the first flight")
             await _reload(running)
-            await asyncio.wait([asking], timeout=LATE_S)
+            await asyncio.wait([asking], timeout=late_s)
             assert not asking.done()
             relay.release()
             assert await asking == 204
