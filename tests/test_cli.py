@@ -1,5 +1,6 @@
 """The command: what it prints, what it exits with, what it does to a running master."""
 
+import contextlib
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -117,6 +119,99 @@ def test_version_and_help() -> None:
     told = spooky("--help").stdout
     for word in ("reload", "reopen", "USR1", "exit codes", "demo"):
         assert word in told
+
+
+def test_workers_of_a_dead_master_are_named(tmp_path: Path) -> None:
+    path = write_config(tmp_path)
+    command = [sys.executable, "-m", "spooky", "-c", str(path)]
+    log = tmp_path / "stderr"
+    with log.open("wb") as errors:
+        first = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=errors)
+    family: list[psutil.Process] = []
+    try:
+        wait_for(lambda: "generation 1 serves" in log.read_text(), "start")
+        family = psutil.Process(first.pid).children()
+        (worker,) = [one for one in family if "spooky: worker" in " ".join(one.cmdline())]
+        # It would leave at once, having no client.
+        worker.suspend()
+        first.kill()
+        first.wait(10)
+        done = spooky("-c", path)
+        assert done.returncode == 3
+        assert f"workers of a dead master still finish their requests (pids {worker.pid})" in (
+            done.stderr
+        )
+    finally:
+        first.kill()
+        for one in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        first.wait(10)
+
+
+# --- logs that cannot be -----------------------------------------------------------------------
+
+
+def test_a_fifo_that_nobody_reads_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for settings in ({"file": str(fifo), "access": "off"}, {"access": str(fifo)}):
+        path = write_config(tmp_path, log=settings)
+        assert spooky("-t", "-c", path).returncode == 0
+        done = spooky("-c", path)
+        assert done.returncode == 3
+        assert f"{fifo}: nobody reads this FIFO; start its reader first" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_reload_to_a_fifo_that_nobody_reads_is_given_up(tmp_path: Path) -> None:
+    log, fifo = tmp_path / "spooky.log", tmp_path / "fifo"
+    os.mkfifo(fifo)
+    path = write_config(tmp_path, log={"file": str(log), "access": "off"})
+    command = [sys.executable, "-m", "spooky", "-c", str(path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL) as running:
+        try:
+            wait_for(lambda: log.exists() and "generation 1 serves" in log.read_text(), "start")
+            path.write_text(path.read_text().replace(str(log), str(fifo)))
+            done = spooky("-s", "reload", "-c", path)
+            assert done.returncode == 1
+            reason = f"log.file: cannot open {fifo}: nobody reads this FIFO; start its reader first"
+            assert reason in done.stderr
+            assert "bug" not in log.read_text()
+        finally:
+            running.terminate()
+
+
+def test_a_log_that_is_no_file_is_a_problem_of_the_configuration(tmp_path: Path) -> None:
+    path = write_config(tmp_path, log={"file": str(tmp_path), "access": str(tmp_path)})
+    for arguments in (["-t"], []):
+        done = spooky(*arguments, "-c", path)
+        assert done.returncode == 2
+        for key in ("file", "access"):
+            assert f"log.{key}: {tmp_path} is a folder; name a file (line " in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_log_out_of_reach_of_the_user_is_found_before_the_start(tmp_path: Path) -> None:
+    """Folders of pytest are closed to others."""
+    path = write_config(tmp_path, user="nobody", log={"access": str(tmp_path / "access.log")})
+    for arguments in (["-t"], []):
+        done = spooky(*arguments, "-c", path)
+        assert done.returncode == 2
+        assert "log.access: user nobody may not enter the folder " in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_access_log_that_the_worker_may_not_open_is_no_bug(tmp_path: Path) -> None:
+    """The standard output of a test is a pipe of root's, which is seen by the worker alone."""
+    path = write_config(tmp_path, user="nobody", log={"access": "/dev/stdout"})
+    done = spooky("-c", path)
+    assert done.returncode == 3
+    reason = "log.access: cannot open /dev/stdout: permission denied for user nobody"
+    assert f"cannot start: {reason}" in done.stderr
+    assert f"before it was ready: {reason}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "bug" not in done.stderr
 
 
 # --- the running program -----------------------------------------------------------------------

@@ -12,18 +12,18 @@ import pytest
 
 from spooky.errors import StartupError
 from spooky.shm.instance import Cell, Instance
-from spooky.shm.processes import Column
+from spooky.shm.processes import SLOT_LIMIT, Column
 from spooky.shm.segment import MAGIC, NAME, SharedMemory, attach_to
-from tests.conftest import BACKEND_ROWS
+from spooky.shm.traffic import TrafficColumn
 
 ROOT = Path(__file__).parents[2]
 ANOTHER_VERSION = "the shared memory is that of another version of Spooky"
 
 
-def test_a_new_segment_is_all_zero_but_for_its_name(memory: SharedMemory) -> None:
-    octets = os.pread(memory.fd, 1 << 20, 0)
+def test_a_new_segment_is_all_zero_but_for_its_name_and_its_rows(memory: SharedMemory) -> None:
+    octets = os.pread(memory.fd, os.fstat(memory.fd).st_size, 0)
     assert int.from_bytes(octets[:8], sys.byteorder) == MAGIC
-    assert int.from_bytes(octets[8:16], sys.byteorder) == BACKEND_ROWS
+    assert int.from_bytes(octets[8:16], sys.byteorder) == memory.backends.capacity
     assert not any(octets[16:])
     assert os.readlink(f"/proc/self/fd/{memory.fd}").startswith(f"/memfd:{NAME} ")
     assert not os.get_inheritable(memory.fd)
@@ -39,7 +39,18 @@ def test_the_tables_do_not_touch_each_other(memory: SharedMemory) -> None:
     memory.processes.row(0).set(Column.PID, 5)
     last.set(Column.RESETS_TOTAL, 6)
     assert memory.instance.outcome().text == "y" * 2048
-    assert [*memory.backends.taken()] == []
+    assert list(memory.backends.taken()) == []
+    final = memory.backends.capacity - 1
+    memory.backends.row(final).take("i" * 200, [2**64 - 1] * 4)
+    assert (last.get(Column.RESETS_TOTAL), memory.traffic.total(0).get(TrafficColumn.REQUESTS)) == (
+        6,
+        0,
+    )
+    memory.traffic.begin(SLOT_LIMIT - 1)
+    # The very last cells of the segment.
+    memory.traffic.row(SLOT_LIMIT - 1, final)[-1] = 7
+    octets = os.pread(memory.fd, 8, os.fstat(memory.fd).st_size - 8)
+    assert int.from_bytes(octets, sys.byteorder) == 7
 
 
 def test_two_views_of_one_segment(memory: SharedMemory) -> None:
@@ -86,7 +97,7 @@ sys.stdin.read()
 
 
 @contextmanager
-def holder(first: str = "memory = SharedMemory.create(4)") -> Iterator[int]:
+def holder(first: str = "memory = SharedMemory.create(16)") -> Iterator[int]:
     """Run a process that holds a segment; give its pid."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER.format(first=first)],
@@ -113,13 +124,13 @@ def test_another_process_attaches_to_read() -> None:
 
 
 def test_a_takeover_document_is_not_taken_for_the_segment() -> None:
-    first = f'other = os.memfd_create("{NAME}-takeover"); memory = SharedMemory.create(4)'
+    first = f'other = os.memfd_create("{NAME}-takeover"); memory = SharedMemory.create(16)'
     with holder(first) as pid:
         assert attach_to(pid).instance.serving() == (4, 2, 3)
 
 
 def test_a_process_of_another_version_is_refused() -> None:
-    first = "memory = SharedMemory.create(4); os.pwrite(memory.fd, bytes(8), 0)"
+    first = "memory = SharedMemory.create(16); os.pwrite(memory.fd, bytes(8), 0)"
     with holder(first) as pid, pytest.raises(StartupError, match=ANOTHER_VERSION):
         attach_to(pid)
 

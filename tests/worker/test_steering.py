@@ -1,5 +1,6 @@
 """Every verdict on a datagram that belongs to no connection of the worker."""
 
+import itertools
 from dataclasses import dataclass
 
 import pytest
@@ -101,12 +102,23 @@ def test_ids_of_ours_name_their_owner(
     assert instance.at(4, steering).decide(kind, cids.mint(owner, RAND), SOCKET) == verdict
 
 
-@pytest.mark.parametrize("arrival", [DIRECT, DETOUR, FINAL])
-@pytest.mark.parametrize("kind", [Kind.SHORT, Kind.HANDSHAKE, Kind.INITIAL])
+@pytest.mark.parametrize(
+    ("kind", "arrival"),
+    [
+        *itertools.product([Kind.SHORT, Kind.HANDSHAKE], [DIRECT, DETOUR, FINAL]),
+        (Kind.INITIAL, DIRECT),
+        (Kind.INITIAL, DETOUR),
+    ],
+)
 def test_a_letter_is_not_handed_to_an_owner_a_second_time(
     instance: Instance, kind: Kind, arrival: Arrival
 ) -> None:
     assert instance.at(4).decide(kind, cids.mint(0, RAND), arrival) is Verdict.DROP
+
+
+def test_the_answer_to_a_retry_of_a_worker_that_drains_is_served(instance: Instance) -> None:
+    """It handed the client over, whose connection ID still names it."""
+    assert instance.at(4).decide(Kind.INITIAL, cids.mint(0, RAND), FINAL) is Verdict.OPEN
 
 
 @pytest.mark.parametrize("steering", Steering)
