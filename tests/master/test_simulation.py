@@ -79,6 +79,8 @@ class World:
     """Slots that lost their process, or had it killed for a hang, since the last check."""
     failed: bool = False
     stopped_at: float | None = None
+    is_hasty: bool = False
+    """Processes are quick to start, and operators to reload."""
     seen: Counter[str] = field(default_factory=Counter)
 
     def _pairs(self) -> Iterator[tuple[Slot, Process]]:
@@ -146,7 +148,7 @@ class World:
 
     def _process(self, generation: int) -> Process:
         luck, now = self.luck, self.now
-        boot = luck.choice([0.1, 1.0, 5.0, 29.0])
+        boot = luck.choice([0.1] if self.is_hasty else [0.1, 1.0, 5.0, 29.0])
         if luck.random() < 0.04 * (self.fleet.active is not None):
             boot = 1000.0
             self.seen["slow boot"] += 1
@@ -157,6 +159,7 @@ class World:
         return Process(generation, now + boot, now + hang, now + life, luck.random() < 0.9)
 
     def begin(self) -> None:
+        self.is_hasty = self.luck.random() < 0.2
         if self.luck.random() < 0.3:
             # Beside another master, which may leave too little room.
             free = self.luck.choice([1, 4, 12, 40])
@@ -189,7 +192,7 @@ class World:
             self._stop("stop")
         elif fleet.stop is not Stop.NO and luck.random() < 0.01:
             self._stop("second stop")
-        elif luck.random() < 0.15:
+        elif luck.random() < (0.6 if self.is_hasty else 0.15):
             fleet.reload_wanted = True
             self.seen["reload"] += 1
         elif luck.random() < 0.05:
