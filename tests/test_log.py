@@ -1,16 +1,19 @@
 """Lines, levels, files and rotations."""
 
+import contextlib
 import fcntl
 import json
 import logging
 import os
 import re
 import resource
+import select
 import signal
+import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -188,6 +191,123 @@ def test_only_plain_files_are_given_away(tmp_path: Path) -> None:
     assert precious.stat().st_uid == 0
 
 
+# --- what a log may be -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+def reading(fifo: Path) -> int:
+    return os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+
+
+@contextlib.contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """End a wait in the kernel that would never end."""
+
+    def give_up(*_: object) -> None:
+        raise AssertionError(f"it waited for more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+Make = Callable[[Path], None]
+UNFIT: list[tuple[str, Make, str]] = [
+    ("fifo", os.mkfifo, "nobody reads this FIFO; start its reader first"),
+    ("folder", Path.mkdir, "is a folder; name a file"),
+    (
+        "socket",
+        make_socket,
+        "is a socket, which no log can be written to; name a file, a FIFO or -",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "text"), UNFIT, ids=[name for name, *_ in UNFIT])
+def test_what_cannot_be_a_log_is_refused_at_once(
+    tmp_path: Path, name: str, make: Make, text: str
+) -> None:
+    path = tmp_path / name
+    make(path)
+    for opening in (log.open_append, log.AccessLog, log.TargetHandler):
+        with at_most(5), pytest.raises(OSError, match=text) as caught:
+            opening(str(path))
+        assert (caught.value.filename, caught.value.strerror) == (str(path), text)
+
+
+def test_unfit_files_are_refused_before_processes_start(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="is a folder"):
+        log.prepare(Log(access=str(tmp_path)), None)
+
+
+def test_a_device_is_a_log(tmp_path: Path) -> None:
+    settings = Log(file="/dev/null", access="/dev/null")
+    log.prepare(settings, None)
+    log.configure(settings, "worker 0")
+    log.reopen()
+    access = log.AccessLog("/dev/null")
+    access.write(b"line")
+    access.close()
+    assert access.lost == 0
+
+
+def test_a_fifo_that_is_read_is_a_log(fifo: Path) -> None:
+    reader = reading(fifo)
+    log.configure(Log(file=str(fifo)), "worker 0")
+    logging.getLogger("spooky").info("heard")
+    log.reopen()
+    logging.getLogger("spooky").info("again")
+    lines = os.read(reader, 65536).decode().splitlines()
+    assert [line.rpartition(" ")[2] for line in lines] == ["heard", "again"]
+    os.close(reader)
+
+
+def test_the_reader_of_a_fifo_sees_no_end_of_it_beforehand(fifo: Path) -> None:
+    """One that was opened and closed has an end; one that was not has nothing yet."""
+    reader = reading(fifo)
+    poller = select.poll()
+    poller.register(reader, select.POLLIN)
+    log.prepare(Log(file=str(fifo), access=str(fifo)), None)
+    assert poller.poll(0) == []
+    os.close(reader)
+
+
+def test_a_full_fifo_costs_records_of_the_log_and_no_time(fifo: Path) -> None:
+    reader = reading(fifo)
+    log.configure(Log(file=str(fifo)), "worker 0")
+    with at_most(10):
+        for _ in range(2000):
+            logging.getLogger("spooky").info("x" * 100)
+    assert os.read(reader, 1 << 20).count(b"\n") < 2000
+    os.close(reader)
+
+
+def test_reopening_a_fifo_that_nobody_reads_any_more_is_told(tmp_path: Path, fifo: Path) -> None:
+    file = configured(tmp_path)
+    reader = reading(fifo)
+    access = log.AccessLog(str(fifo))
+    os.close(reader)
+    with at_most(5):
+        access.reopen()
+        access.close()
+    assert f"cannot reopen the access log {fifo}: nobody reads this FIFO" in file.read_text()
+
+
 # --- the access log ----------------------------------------------------------------------------
 
 
@@ -249,6 +369,8 @@ for _ in range(40):
     for _ in range(80):
         access.write(sys.argv[2].encode() * 700)
     access.flush()
+access.close()
+print(access.lost)
 """
 
 
@@ -259,14 +381,16 @@ def test_lines_of_several_processes_do_not_tear_in_a_pipe() -> None:
     command = [sys.executable, "-c", WRITER, f"/dev/fd/{writer}"]
     root = Path(__file__).parents[1]
     writers = [
-        subprocess.Popen([*command, letter], cwd=root, pass_fds=[writer]) for letter in "abc"
+        subprocess.Popen([*command, letter], cwd=root, pass_fds=[writer], stdout=subprocess.PIPE)
+        for letter in "abc"
     ]
     os.close(writer)
     with open(reader, "rb") as pipe:
         lines = pipe.read().splitlines()
-    assert [one.wait(10) for one in writers] == [0, 0, 0]
+    lost = sum(int(one.communicate(timeout=10)[0]) for one in writers)
+    assert [one.returncode for one in writers] == [0, 0, 0]
     assert set(lines) == {b"a" * 700, b"b" * 700, b"c" * 700}
-    assert len(lines) == 3 * 40 * 80
+    assert len(lines) + lost == 3 * 40 * 80
 
 
 def test_a_pipe_that_nobody_reads_costs_lines_and_no_more(tmp_path: Path) -> None:
@@ -279,6 +403,43 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_no_more(tmp_path: Path) -> Non
     access.flush()
     assert access.lost == 1
     access.close()
+
+
+def test_lines_wait_for_the_reader_of_a_full_pipe(fifo: Path) -> None:
+    reader = reading(fifo)
+    access = log.AccessLog(str(fifo))
+    lines = [b"%09d" % number for number in range(10_000)]
+    with at_most(10):
+        for line in lines:
+            access.write(line)
+        access.flush()
+    received = os.read(reader, 1 << 20)
+    assert len(received) < 100_000
+    while access.lost == 0 and received.count(b"\n") < len(lines):
+        access.flush()
+        received += os.read(reader, 1 << 20)
+    assert received.splitlines() == lines
+    access.close()
+    assert access.lost == 0
+    os.close(reader)
+
+
+def test_lines_for_a_pipe_that_stays_full_are_bounded_and_counted(
+    tmp_path: Path, fifo: Path
+) -> None:
+    file = configured(tmp_path)
+    reader = reading(fifo)
+    access = log.AccessLog(str(fifo))
+    count = 2 * log.BACKLOG_BYTES // 1024
+    with at_most(20):
+        for _ in range(count):
+            access.write(b"x" * 1023)
+        assert 0 < access.lost < count
+        access.close()
+    received = os.read(reader, 1 << 22).count(b"\n")
+    assert received + access.lost == count
+    assert f"{access.lost} lines of the access log are lost" in file.read_text()
+    os.close(reader)
 
 
 def test_lines_for_a_full_disk_are_counted_and_later_ones_stand_alone(tmp_path: Path) -> None:
@@ -323,7 +484,7 @@ def test_a_torn_line_is_ended_before_the_next(tmp_path: Path) -> None:
 
 
 def test_standard_output_stays_open() -> None:
-    access = log.AccessLog(log.STANDARD)
+    access = log.AccessLog("-")
     access.reopen()
     access.close()
     os.fstat(log.STDOUT_FD)

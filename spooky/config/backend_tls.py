@@ -42,6 +42,8 @@ def _trust(context: ssl.SSLContext, ca: Path | None) -> None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         return
     try:
+        if ca.exists() and not ca.is_file() and not ca.is_dir():
+            raise StartupError(f"{ca}: is no regular file")
         files = sorted(path for path in ca.iterdir() if path.is_file()) if ca.is_dir() else [ca]
         texts = [path.read_text(encoding="ascii", errors="replace") for path in files]
         found = [text for text in texts if "-----BEGIN CERTIFICATE-----" in text]

@@ -6,16 +6,17 @@ fault, and neither looks a backend's name up: names may come and go while Spooky
 """
 
 import grp
+import os
 import pwd
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import judge_dates, load_identities
 from spooky.config.document import Finding, Places, key_of_upstream, parent
 from spooky.config.keyfiles import MEMBERS, read_contents
+from spooky.config.logfiles import find_log_faults, judge_folder
 from spooky.config.model import (
     Certificate,
     Config,
@@ -222,7 +223,7 @@ def inspect_files(config: Config, now: datetime, places: Places | None = None) -
             told += load_identities(listener.tls, now, f"listen[{index}].tls", known).notices
         except ConfigError as error:
             problems += error.problems
-    findings = [*_find_account(config), *_find_folders(config)]
+    findings = [*_find_account(config), *find_log_faults(config), *_find_pidfile(config)]
     for upstream in config.upstream:
         findings += _find_client_tls(upstream, now, known)
     problems += [
@@ -275,14 +276,10 @@ def _find_account(config: Config) -> Iterator[Finding]:
             yield Finding("group", f"there is no group {config.group} on this system")
 
 
-def _find_folders(config: Config) -> Iterator[Finding]:
+def _find_pidfile(config: Config) -> Iterator[Finding]:
     """A file that Spooky writes needs its folder; Spooky makes none."""
-    written = {"log.file": config.log.file, "log.access": config.log.access, "pid": config.pid}
-    for key, file in written.items():
-        if file is None or file == "-":
-            continue
-        folder = Path(file).parent
-        if not folder.is_dir():
-            yield Finding(key, f"the folder {folder} does not exist; create it first")
-        elif Path(file).is_dir():
-            yield Finding(key, f"{file} is a folder; name a file")
+    fault = judge_folder(config.pid)
+    if not fault and os.path.isdir(config.pid):
+        fault = f"{config.pid} is a folder; name a file"
+    if fault:
+        yield Finding("pid", fault)

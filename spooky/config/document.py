@@ -15,6 +15,9 @@ import yaml
 
 from spooky.errors import ConfigError, Problem
 
+MOST_PARTS = 100_000
+"""Keys and list items of one file, its aliases written out."""
+
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -106,11 +109,17 @@ class Reading:
     places: Places = field(default_factory=Places)
     problems: list[Problem] = field(default_factory=list)
     moved: Mapping[str, str] = field(default_factory=dict)
+    _entered: int = 0
 
     def enter(self, spot: Spot) -> Spot:
         """Remember the spot; return it with the path that the file has for it."""
         here = Spot(spot.key, self.moved.get(spot.key, spot.shown), spot.line)
         self.places.add(here)
+        self._entered += 1
+        if self._entered > MOST_PARTS:
+            # A few lines of aliases of aliases can stand for more than memory has room for.
+            text = f"the file says more than {MOST_PARTS} things, its aliases written out; split it"
+            raise ConfigError([Problem(here.line, here.shown, text)])
         return here
 
     def refuse(self, spot: Spot, text: str) -> None:
@@ -204,7 +213,7 @@ def compose(text: str, file: str) -> yaml.Node:
         # PyYAML passes an escape such as "\UFFFFFFFF" to chr() unchecked.
         problem = Problem(0, "", "not valid YAML: an escape sequence that names no character")
     else:
-        if node is not None:
+        if node is not None and not is_null(node):
             return node
         problem = Problem(0, "", "the file is empty: it needs at least listen and upstream")
     raise ConfigError([problem], file)

@@ -6,6 +6,7 @@ expiry and names are for `certs.py`. No passphrase and no key ever gets into a m
 """
 
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,11 @@ def read_contents(files: Certificate, *, is_whole: bool = True) -> Contents:
 def read_octets(path: Path, member: str, faults: list[Fault]) -> bytes:
     """Read a file; b"" and a fault where it cannot be read or has nothing in it."""
     try:
+        mode = path.stat().st_mode
+        # A pipe or a device could be waited for, or read, without end.
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            faults.append(Fault(member, f"{path} is no regular file"))
+            return b""
         data = path.read_bytes()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

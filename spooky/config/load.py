@@ -5,6 +5,7 @@ who wants it the checks of the files that it names. A fault in one place hides n
 Whatever the text is, the outcome is a `Loaded` or a `ConfigError`.
 """
 
+import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,9 @@ from spooky.config.document import Places, Reading, Spot, compose, decode
 from spooky.config.model import Config
 from spooky.config.tables import CONFIG
 from spooky.errors import ConfigError, Problem
+
+MOST_OCTETS = 16 << 20
+"""Of a configuration file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +73,23 @@ class _Draft:
 
 def _read(path: Path) -> tuple[str, str]:
     try:
-        data = path.read_bytes()
+        with open(path, "rb", opener=_open) as file:
+            data = file.read(MOST_OCTETS + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         problem = Problem(0, "", f"{path} cannot be read: {reason.lower()}")
         raise ConfigError([problem], str(path)) from None
+    if len(data) > MOST_OCTETS:
+        text = f"{path} is larger than {MOST_OCTETS >> 20} MiB, which no configuration is"
+        raise ConfigError([Problem(0, "", text)], str(path))
     return decode(data, str(path)), str(path)
+
+
+def _open(path: str, flags: int) -> int:
+    """Open a file, without waiting for a writer where it is a pipe."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _draft(text: str, file: str) -> _Draft:

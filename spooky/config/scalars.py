@@ -20,6 +20,7 @@ Json = dict[str, Any]
 Number = TypeVar("Number", int, float)
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_DIGITS = re.compile(r"[+-]?[0-9][0-9a-zA-Z_:]*")
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
 _TEXT_KINDS = frozenset({"str", "int", "float", "bool", "timestamp", "merge", "value"})
 _LONGEST = 4096
@@ -77,14 +78,18 @@ def _is_sane(text: str) -> bool:
 # --- numbers ----------------------------------------------------------------------------------
 
 
-def integer(low: int, high: int) -> Scalar:
-    """A whole number in decimal, without quotes."""
+def integer(low: int, high: int, *, instead: str = "") -> Scalar:
+    """A whole number in decimal, without quotes; `instead` is a word that the key takes too."""
 
-    expected = f"{low}..{high}" if low < high else str(low)
+    numbers = f"{low}..{high}" if low < high else str(low)
+    expected = f"{instead} or {numbers}" if instead else numbers
 
     def parse(given: Word) -> int:
         if not _INTEGER.fullmatch(given.text):
-            raise UnfitError
+            # 0443 would be octal to some, 4_433 and 7:23 numbers to YAML.
+            is_number = given.kind in {"int", "float"} or _DIGITS.fullmatch(given.text)
+            hint = " as a whole number in plain decimal" if is_number else ""
+            raise UnfitError(f"expected {expected}{hint}, got {_shown(given)}" if hint else "")
         if given.quoted:
             raise UnfitError(f'expected {expected} without quotes, got "{given.text}"')
         return _within(int(given.text), low, high)

@@ -53,7 +53,7 @@ LATER_BALANCING = (
 )
 
 _PORT = integer(1, 65535)
-_IP = host("an IP address such as 0.0.0.0 or ::, without brackets", names.parse_ip)
+_IP = host("an IP address such as 0.0.0.0 or ::, without brackets", names.parse_own_ip)
 _WAIT = duration(0.001, DAY)
 _WAIT_OR_NONE = duration(0.001, DAY, zero=True)
 _NAME = text("a name without spaces, of at most 128 characters", r"^[!-~]{1,128}$")
@@ -283,13 +283,13 @@ LIMITS = Section(
 
 
 def _workers() -> Scalar:
-    number = integer(1, MOST_WORKERS)
+    number = integer(1, MOST_WORKERS, instead="auto")
 
     def parse(given: Any) -> int:
         return usable_cpus() if given.text == "auto" else int(number.parse(given))
 
     json = {"anyOf": [{"const": "auto"}, number.json]}
-    return Scalar(f"auto or {number.expected}", parse, json, 1)
+    return Scalar(number.expected, parse, json, 1)
 
 
 def usable_cpus() -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from spooky.errors import StartupError
+from spooky.master.orphans import describe_orphans, find_orphans
 
 # Numbers that the socket module of some supported Python does not know (asm-generic/socket.h,
 # linux/in.h, linux/in6.h).
@@ -45,7 +46,9 @@ def refusal(what: str, address: str, port: int, error: OSError) -> StartupError:
     where = format_address(address, port)
     match error.errno:
         case errno.EADDRINUSE:
-            reason = "the address is already in use: is another Spooky or other server running?"
+            holders = describe_orphans(find_orphans(port))
+            holders = holders or "is another Spooky or other server running?"
+            reason = f"the address is already in use: {holders}"
         case errno.EACCES | errno.EPERM:
             reason = (
                 f"no right to bind a port below 1024: start as root with `user` set, or give "
@@ -67,6 +70,8 @@ def bind_udp(address: str, port: int, *, is_first: bool) -> socket.socket:
     udp = socket.socket(family(address), socket.SOCK_DGRAM)
     try:
         udp.setblocking(False)
+        if udp.family is socket.AF_INET6:
+            udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         set_options(udp, is_wildcard=address in ("0.0.0.0", "::"))
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(not is_first))
         udp.bind((address, port))
@@ -78,10 +83,9 @@ def bind_udp(address: str, port: int, *, is_first: bool) -> socket.socket:
 
 
 def set_options(udp: socket.socket, *, is_wildcard: bool) -> None:
-    """Set what QUIC needs of a UDP socket; OSError."""
+    """Set what QUIC needs of a UDP socket, before or after it is bound; OSError."""
     # The answer must leave from the address that the client wrote to.
     if udp.family is socket.AF_INET6:
-        udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         udp.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
         udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, int(is_wildcard))
     else:
@@ -108,7 +112,9 @@ def enlarge(udp: socket.socket, force: int, plain: int, wanted: int) -> int:
     try:
         udp.setsockopt(socket.SOL_SOCKET, force, wanted)
     except PermissionError:
-        udp.setsockopt(socket.SOL_SOCKET, plain, wanted)
+        # A service manager may have given it more than we may ask for.
+        if udp.getsockopt(socket.SOL_SOCKET, plain) < 2 * wanted:
+            udp.setsockopt(socket.SOL_SOCKET, plain, wanted)
     # The kernel doubles the number for its own bookkeeping (socket(7)).
     return udp.getsockopt(socket.SOL_SOCKET, plain) // 2
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from spooky import log as logs
+from spooky.config.account import Credentials, find_credentials
 from spooky.config.model import Config
 from spooky.handover import KeeperMain, KeeperSpec, SharedKeys, WorkerMain, WorkerSpec
 from spooky.master.sockets import Crew, Sockets
-from spooky.master.spawn import Birth, Child, Credentials, find_credentials
+from spooky.master.spawn import Birth, Child
 from spooky.shm.segment import SharedMemory
 
 
@@ -64,14 +65,15 @@ class Blueprint:
         logs.prepare(self.config.log, (who.uid, who.gid) if who else None)
 
 
-def identities_of(configs: Iterable[Config]) -> set[str]:
-    """List the backends of some configurations."""
-    return {
+def identities_of(configs: Iterable[Config]) -> list[str]:
+    """List the backends of some configurations, each once, in their order."""
+    every = (
         backend.identity
         for config in configs
         for upstream in config.upstream
         for backend in upstream.backends
-    }
+    )
+    return list(dict.fromkeys(every))
 
 
 class Estate:

@@ -93,7 +93,9 @@ class Rollout:
 
     def look_for_changes(self, now: float) -> None:
         """Wish for a reload when the configuration or a file that it names has changed."""
-        if self._watch is not None and self._watch.changed(now):
+        if self._fleet.is_superseded or self._watch is None:
+            return
+        if self._watch.changed(now):
             log.info("the configuration, or a file that it names, has changed")
             self._fleet.reload_wanted = True
 

@@ -9,10 +9,8 @@ written to the master's inbox. The parent-death signal is set last: a change of 
 import contextlib
 import ctypes
 import gc
-import grp
 import logging
 import os
-import pwd
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any, NoReturn
 import setproctitle
 
 from spooky import log as logs
+from spooky.config.account import Credentials, drop_rights, own_name
 from spooky.config.model import Config, Log
 from spooky.errors import ExitCode, SpookyError, StartupError
 from spooky.master import signals
@@ -35,51 +34,13 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Who a child becomes."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-
-
-def find_credentials(config: Config) -> Credentials | None:
-    """Look up `user` and `group`; None when children stay who the master is. StartupError."""
-    if os.geteuid() != 0:
-        return None
-    if config.user is None and config.group is None:
-        return None
-    try:
-        group = grp.getgrnam(config.group).gr_gid if config.group else None
-    except KeyError:
-        raise StartupError(f"group: there is no group {config.group!r} on this machine") from None
-    if config.user is None:
-        gid = os.getgid() if group is None else group
-        return Credentials(os.getuid(), gid, (gid,))
-    try:
-        entry = pwd.getpwnam(config.user)
-    except KeyError:
-        raise StartupError(f"user: there is no user {config.user!r} on this machine") from None
-    gid = entry.pw_gid if group is None else group
-    return Credentials(entry.pw_uid, gid, tuple(os.getgrouplist(config.user, gid)))
-
-
 def warn_about_rights(config: Config) -> None:
     """Log what the operator should know about the rights that children will run with."""
     if os.geteuid() != 0:
-        if config.user is not None and config.user != _own_name():
+        if config.user is not None and config.user != own_name():
             log.warning("user: not started as root, so workers cannot become %r", config.user)
     elif config.user is None:
         log.warning("workers run as root: set `user` to an account without rights")
-
-
-def _own_name() -> str:
-    """Return the account's name; its number where it has none, as in many containers."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +151,14 @@ def _settle_in(birth: Birth, master: int) -> None:
     birth.shed()
     os.umask(CHILD_UMASK)
     # While it may still open any file; the descriptor outlives the rights.
-    logs.configure(birth.log, birth.name)
+    try:
+        logs.configure(birth.log, birth.name)
+    except OSError as error:
+        text = f"log.file: cannot open {error.filename}: {error.strerror}"
+        raise StartupError(text) from error
     if birth.credentials is not None:
         drop_rights(birth.credentials)
     _follow_into_death(master)
-
-
-def drop_rights(credentials: Credentials) -> None:
-    """Become somebody else for good; OSError. Nothing of the old rights can be taken back."""
-    os.setgroups(credentials.groups)
-    os.setresgid(credentials.gid, credentials.gid, credentials.gid)
-    os.setresuid(credentials.uid, credentials.uid, credentials.uid)
 
 
 def _follow_into_death(master: int) -> None:

@@ -25,12 +25,9 @@ class Cell(IntEnum):
     STARTED_MS = 5
     """The monotonic clock when the instance started."""
     RELOADS_BEGUN = 6
-    RELOADS_ENDED = 7
-    """The outcome of as many is known; that of the last is in the text."""
-    LAST_SUCCEEDED = 8
-    """Whether the last one that ended did: 1 or 0."""
-    TEXT_LENGTH = 9
-    VERSION = 10
+    OUTCOME = 7
+    """How many reloads have ended, whether the last one succeeded, and where its text is."""
+    VERSION = 8
     """The version of the master's program: text, in this cell and the next."""
 
 
@@ -65,6 +62,8 @@ class Outcome(NamedTuple):
 
 _FIXED_CELLS: Final = 16
 _VERSION_OCTETS: Final = 16
+_SUCCEEDED: Final = 1 << 31
+_PLACE: Final = 1 << 30
 
 
 def _pack(serving: Serving) -> int:
@@ -78,11 +77,12 @@ def _unpack(cell: int) -> Serving:
 class Instance:
     """The view of the instance's cells."""
 
-    CELLS: Final = _FIXED_CELLS + TEXT_OCTETS // 8
+    CELLS: Final = _FIXED_CELLS + 2 * TEXT_OCTETS // 8
 
     def __init__(self, cells: "memoryview[int]") -> None:
         self._cells = cells
-        self._text = cells[_FIXED_CELLS : self.CELLS].cast("B")
+        texts = cells[_FIXED_CELLS : self.CELLS].cast("B")
+        self._texts = texts[:TEXT_OCTETS], texts[TEXT_OCTETS:]
         self._version = cells[Cell.VERSION : Cell.VERSION + 2].cast("B")
 
     def get(self, cell: Cell) -> int:
@@ -132,18 +132,19 @@ class Instance:
     def end_reload(self, text: str, *, succeeded: bool) -> None:
         """Note how all reloads went that have begun."""
         octets = text.encode()[:TEXT_OCTETS]
-        self._text[: len(octets)] = octets
-        self._cells[Cell.TEXT_LENGTH] = len(octets)
-        self._cells[Cell.LAST_SUCCEEDED] = int(succeeded)
-        self._cells[Cell.RELOADS_ENDED] = self._cells[Cell.RELOADS_BEGUN]
+        # Beside the text of the one before, which somebody may be reading.
+        place = ~self._cells[Cell.OUTCOME] & _PLACE
+        self._texts[bool(place)][: len(octets)] = octets
+        ended = self._cells[Cell.RELOADS_BEGUN] << 32
+        self._cells[Cell.OUTCOME] = ended | _SUCCEEDED * succeeded | place | len(octets)
 
     def outcome(self) -> Outcome:
         """Say how the last reload that ended went."""
         while True:
-            ended = self._cells[Cell.RELOADS_ENDED]
-            length = min(self._cells[Cell.TEXT_LENGTH], TEXT_OCTETS)
-            text = self._text[:length].tobytes().decode(errors="replace")
-            succeeded = bool(self._cells[Cell.LAST_SUCCEEDED])
-            # A reload that ended meanwhile may have mixed its text with that of the one before.
-            if ended == self._cells[Cell.RELOADS_ENDED]:
-                return Outcome(ended, succeeded, text)
+            cell = self._cells[Cell.OUTCOME]
+            length = cell & (_PLACE - 1)
+            octets = self._texts[bool(cell & _PLACE)][:length].tobytes()
+            # The second one that ends from now on writes where this one's text is.
+            if cell == self._cells[Cell.OUTCOME]:
+                text = octets.decode(errors="replace")
+                return Outcome(cell >> 32, bool(cell & _SUCCEEDED), text)

@@ -25,7 +25,8 @@ class TrafficColumn(IntEnum):
     """The cells of a row. Counters, the gauges aside."""
 
     REQUESTS = 0
-    """Exchanges that have ended and had this backend last."""
+    """Attempts with this backend that are over: exchanges that ended with it, and those that went
+    on with another attempt."""
     FAILURES = 1
     """Those among them that failed by the backend's fault."""
     CLIENT_FAILURES = 2
@@ -33,13 +34,14 @@ class TrafficColumn(IntEnum):
     OWN_FAILURES = 3
     """Those that failed by Spooky's own decision: a full queue, a stop, a bug."""
     RETRIES = 4
-    """Attempts, with other backends or this one, before the one that these ended with."""
+    """Those that another attempt followed, with another backend or this one."""
     OCTETS_IN = 5
     """Content that clients sent."""
     OCTETS_OUT = 6
     """Content that clients were sent."""
     BACKEND_TIME_US = 7
-    """The sum of the times from sending to the backend until the end of the exchange."""
+    """The sum of the times from sending to the backend until the end of the exchange, of
+    exchanges that ended with it."""
     ERROR_RESPONSES = 8
     """Those that ended well with a status of 500 to 599."""
     IN_FLIGHT = 9

@@ -51,7 +51,17 @@ def as_table(snapshot: Snapshot) -> str:
 
 def _keeper(one: KeeperStatus) -> tuple[str, ...]:
     beat = f"{one.heartbeat_age_s:.1f} s"
-    return ("keeper", str(one.pid), "-", one.state, "-", "-", "-", beat, *_use(one.usage))
+    return (
+        "keeper",
+        str(one.pid),
+        str(one.generation),
+        one.state,
+        "-",
+        "-",
+        "-",
+        beat,
+        *_use(one.usage),
+    )
 
 
 def _worker(one: WorkerStatus) -> tuple[str, ...]:

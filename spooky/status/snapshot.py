@@ -129,12 +129,15 @@ class BackendStatus:
     in_flight: int
     queued: int
     requests: int
+    """Attempts that are over, whatever came of them."""
     failures: int
-    """By the backend's fault."""
+    """Those that failed by the backend's fault."""
     client_failures: int
     own_failures: int
     error_responses: int
+    """Those that ended well with a status of 500 to 599."""
     retries: int
+    """Those that another attempt followed."""
     octets_in: int
     octets_out: int
     backend_time_us: int

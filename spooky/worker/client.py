@@ -340,6 +340,7 @@ class Client:
     def _take_leave(self, farewell: Farewell, now: float) -> None:
         """Say what is due, and close once it is time to."""
         busy = bool(self._exchanges) or not self._engine.is_idle()
+        busy = busy or (self._ready_by is not None and farewell.is_patient)
         if not farewell.is_over(now, self._engine.probe_timeout(), busy=busy):
             if farewell.announces(now):
                 self._announce(farewell)

@@ -6,6 +6,7 @@ the pool's to say, and what is spoken on them the connection's.
 
 import asyncio
 import os
+import socket
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,13 @@ class Endpoint:
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     """The name to ask for and to verify; None: the backend's host."""
+    upstream: str = ""
+
+    def __str__(self) -> str:
+        """Name it for the log: `api/b1 10.0.0.1:8080`."""
+        backend = self.backend
+        name = f"{self.upstream}/{backend.id}" if self.upstream else backend.id
+        return name if backend.id == backend.address else f"{name} {backend.address}"
 
 
 async def open_transport(
@@ -53,6 +61,8 @@ def describe_failure(error: Exception) -> str:
             return f"its certificate is not accepted: {error.verify_message}"
         case ssl.SSLError():
             return f"TLS failed: {error.reason or error}"
+        case socket.gaierror():
+            return f"its name cannot be looked up: {(error.strerror or str(error)).lower()}"
         case OSError() if error.errno is not None and error.errno > 0:
             return os.strerror(error.errno).lower()
         case _:

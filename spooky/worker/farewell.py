@@ -54,6 +54,11 @@ class Farewell:
         self.refusing = False
         """The final GOAWAY has been said."""
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether a handshake may take its time: a successor serves, so nobody waits for us."""
+        return self._quiet >= RELOAD_QUIET_S
+
     def stir(self, now: float) -> None:
         """Take note that the client did something that may lead to a request."""
         self._since = now

@@ -19,7 +19,8 @@ import uvloop
 
 from spooky import log as logs
 from spooky.config.certs import Identity, covers
-from spooky.errors import ExitCode, H3Code
+from spooky.config.model import Log
+from spooky.errors import ExitCode, H3Code, StartupError
 from spooky.handover import BoundListener, Steering, WorkerSpec
 from spooky.protocol.headers import request_ids
 from spooky.protocol.quic import ServerSettings
@@ -63,12 +64,12 @@ class Worker:
         self._loop = loop
         self._done = asyncio.Event()
         config = spec.config
-        self._access = logs.AccessLog(config.log.access) if config.log.access else None
+        self._access = _open_access(config.log)
         self._upstreams = make_upstreams(config, spec.client_contexts, loop, random.random)
         self._traffic = BackendTraffic(
             spec.memory.traffic, spec.slot, spec.backend_rows, self._upstreams.pools()
         )
-        self._observer = Observer(self._access, config.log.format, self._traffic.record)
+        self._observer = Observer(self._access, config.log.format, self._traffic)
         self._services = Services(
             loop=loop,
             limits=config.limits,
@@ -183,6 +184,16 @@ class Worker:
         await self._upstreams.close()
         if self._access is not None:
             self._access.close()
+
+
+def _open_access(settings: Log) -> logs.AccessLog | None:
+    if settings.access is None:
+        return None
+    try:
+        return logs.AccessLog(settings.access)
+    except OSError as error:
+        text = f"log.access: cannot open {error.filename}: {error.strerror}"
+        raise StartupError(text) from error
 
 
 def _make_ports(spec: WorkerSpec) -> list[Port]:

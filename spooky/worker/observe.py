@@ -5,7 +5,6 @@ One frozen `Outcome` per exchange; every reader of what happened reads that reco
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,8 +40,18 @@ class LineSink(Protocol):
         """Take a line, without its newline."""
 
 
+class Traffic(Protocol):
+    """Who counts what backends were asked, and how it went."""
+
+    def record(self, outcome: Outcome) -> None:
+        """Count an exchange for the backend that it ended with, if there was one."""
+
+    def record_retry(self, upstream: str, backend: str, kind: Kind) -> None:
+        """Count an attempt that failed and that another one follows."""
+
+
 def _text(octets: bytes) -> str:
-    """Show octets of a client in a log: what is not printable ASCII is escaped."""
+    """Show octets of a peer in a log: what is not printable ASCII is escaped."""
     text = octets.decode("latin-1")
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
@@ -57,8 +66,11 @@ def _timestamp(now: float) -> str:
 
 
 def plain_line(outcome: Outcome, now: float) -> bytes:
-    """Format an access line for people: fixed order, `-` for what there is not."""
-    return (
+    """Format an access line for people: fixed order, `-` for what there is not.
+
+    The detail of an error comes last, as it is the one field that is not always there.
+    """
+    line = (
         f"{_timestamp(now)} {outcome.client} "
         f'"{_text(outcome.method)} {_text(outcome.authority)}{_text(outcome.path)}" '
         f"{outcome.status} {outcome.bytes_sent} {outcome.bytes_received} "
@@ -67,7 +79,10 @@ def plain_line(outcome: Outcome, now: float) -> bytes:
         f"backend_time={outcome.backend_duration * 1000:.1f}ms retries={outcome.retries} "
         f"error={outcome.error.value if outcome.error else '-'} "
         f"id={outcome.request_id.decode('latin-1') or '-'}"
-    ).encode()
+    )
+    if outcome.error and outcome.detail:
+        line += f' detail="{_text(outcome.detail.encode(errors="backslashreplace"))}"'
+    return line.encode()
 
 
 def json_line(outcome: Outcome, now: float) -> bytes:
@@ -100,21 +115,26 @@ class Observer:
         self,
         access: LineSink | None,
         log_format: str,
-        count: Callable[[Outcome], None] | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
-        """Take where access lines go, and what `count`s outcomes by backend."""
+        """Take where access lines go, and who counts by backend."""
         self._access = access
-        self._count_outcome = count
+        self._traffic = traffic
         self._format = json_line if log_format == "json" else plain_line
         self._count = 0
 
     def record(self, outcome: Outcome) -> None:
         """Count an exchange and write its access line."""
         self._count += 1
-        if self._count_outcome is not None:
-            self._count_outcome(outcome)
+        if self._traffic is not None:
+            self._traffic.record(outcome)
         if self._access is not None:
             self._access.write(self._format(outcome, time.time()))
+
+    def record_retry(self, upstream: str, backend: str, kind: Kind) -> None:
+        """Count an attempt that failed and that another one follows."""
+        if self._traffic is not None:
+            self._traffic.record_retry(upstream, backend, kind)
 
     def take_count(self) -> int:
         """Return how many exchanges have ended since the last call."""

@@ -10,19 +10,22 @@ only finishes what it has does not count: nobody who waits will get a stream of 
 """
 
 import asyncio
+import logging
 import math
-import ssl
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from spooky.config.model import Backend, Limits, Timeouts
+from spooky.config.model import Limits, Timeouts
 from spooky.errors import Kind
 from spooky.protocol.h2 import H2Engine, H2Limits
 from spooky.protocol.messages import RequestHead
 from spooky.worker.backend import BackendConnection, StreamHandler
 from spooky.worker.connect import Endpoint, describe_failure, open_transport
+from spooky.worker.reachability import Reachability
 
 __all__ = ["Pool", "PoolStats", "StreamHandler", "Ticket", "connections_to_open"]
+
+log = logging.getLogger(__name__)
 
 _BUSY = 0.8
 """The share of its streams in use from which on another connection is opened ahead of need."""
@@ -87,14 +90,13 @@ class Pool:
 
     def __init__(
         self,
-        backend: Backend,
-        tls: ssl.SSLContext | None,
-        server_name: str | None,
+        endpoint: Endpoint,
         limits: Limits,
         timeouts: Timeouts,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._endpoint = Endpoint(backend, tls, server_name)
+        self._endpoint = endpoint
+        self._reachability = Reachability(str(endpoint))
         self._limits = limits
         self._timeouts = timeouts
         self._loop = loop
@@ -177,6 +179,8 @@ class Pool:
             connection.close("it was ready too late")
             return
         ready.set_result("")
+        if news := self._reachability.connected():
+            log.info("%s", news)
         self._connections.append(connection)
         self._watch()
         self._serve_queue()
@@ -263,6 +267,8 @@ class Pool:
         if detail:
             self._grow_at = self._loop.time() + _GROW_AGAIN_S
             if not self._attempts and not self._in_service():
+                if news := self._reachability.failed(detail, self._loop.time()):
+                    log.warning("%s", news)
                 self._refuse_all(kind, detail)
 
     def _refuse_all(self, kind: Kind, detail: str) -> None:

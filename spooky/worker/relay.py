@@ -120,6 +120,8 @@ class Exchange:
         if target is None:
             self.fail(kind, detail)
             return
+        if self._target is not None:
+            self._services.observer.record_retry(self._group.name, self._target.id, kind)
         self._target = target
         self._tried.append(target.index)
         head = headers.forward_request(

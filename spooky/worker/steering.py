@@ -92,7 +92,9 @@ class Steerer:
         """Say what becomes of a datagram that is for no connection of this worker."""
         if cids.is_ours(dcid):
             owner = cids.slot_of(dcid)
-            if owner != self._slot and self._is_there(owner):
+            # The slot in a Retry's connection ID may be that of a worker that drains by now.
+            is_passed_on = arrival.hop is Hop.FINAL and kind is Kind.INITIAL
+            if owner != self._slot and not is_passed_on and self._is_there(owner):
                 # Not a second time: its owner would have known what to do.
                 return Verdict.DROP if arrival.hop is not None else HandOver(owner, Hop.DIRECT)
             if kind is Kind.SHORT:

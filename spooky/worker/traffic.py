@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from spooky.config.model import Backend
-from spooky.errors import CONSEQUENCES, Origin
+from spooky.errors import CONSEQUENCES, Kind, Origin
 from spooky.shm.traffic import LATENCY_LIMITS_MS, TrafficColumn, TrafficTable
 from spooky.worker.observe import Outcome
 from spooky.worker.pool import Pool
@@ -64,8 +64,6 @@ class BackendTraffic:
             cells[_FAILED[outcome.error]] += 1
         elif outcome.status >= 500:
             cells[_ERROR_RESPONSES] += 1
-        if outcome.retries:
-            cells[_RETRIES] += outcome.retries
         if outcome.bytes_received:
             cells[_OCTETS_IN] += outcome.bytes_received
         if outcome.bytes_sent:
@@ -74,6 +72,13 @@ class BackendTraffic:
             time_us = int(outcome.backend_duration * 1e6)
             cells[_TIME] += time_us
             cells[_LATENCY + bisect_left(_LIMITS_US, time_us)] += 1
+
+    def record_retry(self, upstream: str, backend: str, kind: Kind) -> None:
+        """Add an attempt that failed and that another one follows, at any backend."""
+        cells = self._cells[upstream, backend]
+        cells[_REQUESTS] += 1
+        cells[_RETRIES] += 1
+        cells[_FAILED[kind]] += 1
 
     def publish_gauges(self) -> None:
         """Write what is open at this moment."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from spooky.config.model import Backend, Config, Limits, Timeouts, Upstream
 from spooky.policy.balance import Balancer, make_balancer
 from spooky.policy.routing import RouteTable, Rule
+from spooky.worker.connect import Endpoint
 from spooky.worker.pool import Pool
 
 
@@ -112,9 +113,12 @@ def _make_group(
 ) -> UpstreamGroup:
     pools = [
         Pool(
-            backend,
-            context if backend.tls else None,
-            upstream.tls.server_name,
+            Endpoint(
+                backend,
+                context if backend.tls else None,
+                upstream.tls.server_name,
+                upstream.name,
+            ),
             limits,
             upstream.timeouts,
             loop,

@@ -55,6 +55,7 @@ def test_the_reference_example_has_every_key_at_its_default() -> None:
     assert config.upstream[0].timeouts == least.upstream[0].timeouts
     assert config.upstream[0].tls == least.upstream[0].tls
     assert (config.drain_timeout, config.pid) == (least.drain_timeout, least.pid)
+    assert (config.steering, config.worker_timeout, config.watch) == ("auto", 10.0, False)
 
 
 @given(st.integers(0, 10**8))

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def test_nothing_is_wrong_with_files_in_order(folder: Path) -> None:
     assert check_files(loaded(folder).config, NOW) == []
 
 
+def endless_authority(at: Path) -> None:
+    (at / "ca.pem").unlink()
+    (at / "ca.pem").symlink_to("/dev/zero")
+
+
+def piped_key(at: Path) -> None:
+    (at / "site.key").unlink()
+    os.mkfifo(at / "site.key")
+
+
 Spoil = Callable[[Path], object]
 SPOILT: list[tuple[str, Spoil, str]] = [
     (
@@ -62,6 +73,16 @@ SPOILT: list[tuple[str, Spoil, str]] = [
         "authority",
         lambda at: (at / "ca.pem").unlink(),
         "upstream.api.tls.ca: {}/ca.pem: cannot be read: No such file or directory (line 10)",
+    ),
+    (
+        "authority that is a device",
+        endless_authority,
+        "upstream.api.tls.ca: {}/ca.pem: is no regular file (line 10)",
+    ),
+    (
+        "listening key that is a pipe",
+        piped_key,
+        "listen.tls.key: {}/site.key is no regular file (line 4)",
     ),
     (
         "authority that is none",

@@ -63,6 +63,9 @@ def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
         ("HTTPS://my_service:8443", "my_service", 8443, True, "https://my_service:8443"),
         ("[2001:DB8::0:1]:80", "2001:db8::1", 80, False, "[2001:db8::1]:80"),
         ("https://[::1]", "::1", 443, True, "https://[::1]:443"),
+        ("[::ffff:10.0.0.2]:80", "10.0.0.2", 80, False, "10.0.0.2:80"),
+        ("[fe80::1%eth0.5]:80", "fe80::1%eth0.5", 80, False, "[fe80::1%eth0.5]:80"),
+        ("b.example.:80", "b.example", 80, False, "b.example:80"),
     ],
 )
 def test_backend_addresses(address: str, host: str, port: int, tls: bool, normal: str) -> None:

@@ -132,6 +132,9 @@ class H3Client(QuicConnectionProtocol):
             self.vanish()
             return
         super().datagram_received(data, addr)
+        # aioquic tells of the server's close only three probe timeouts later.
+        if (end := self._quic._close_event) is not None and self.terminated is None:
+            self.quic_event_received(end)
         self._changed.set()
 
     def quic_event_received(self, event: events.QuicEvent) -> None:

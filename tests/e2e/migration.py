@@ -5,8 +5,7 @@ late; those of the other clients come at a steady pace. Never decides what may f
 """
 
 import asyncio
-import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -24,17 +23,19 @@ LENGTH = 256 * KIB
 PATH = f"/asgi/slow?n={LENGTH}&chunk=4096&pause=30"
 DOWNLOAD_S = 30.0
 
-Move: TypeAlias = Callable[[UdpRelay, int], None]
+MOVE_S = 5.0
+
+Move: TypeAlias = Callable[[UdpRelay, int], Awaitable[None]]
 
 
-def port_change(relay: UdpRelay, number: int) -> None:
+async def port_change(relay: UdpRelay, number: int) -> None:
     """NAT rebinding."""
-    relay.move()
+    await relay.move()
 
 
-def address_change(relay: UdpRelay, number: int) -> None:
+async def address_change(relay: UdpRelay, number: int) -> None:
     """Another address each time."""
-    relay.move(f"127.0.0.{2 + number}")
+    await relay.move(f"127.0.0.{2 + number}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def _problem(status: int, length: int, sha256: str) -> str:
     return f"status {status}, {length} octets, hash {sha256[:8]}"
 
 
-async def download(client: H3Client, moving: Callable[[int], object]) -> str:
+async def download(client: H3Client, moving: Callable[[int], Awaitable[None]]) -> str:
     """Download; call `moving` `MOVES` times on the way. Say what went wrong."""
     exchange: Exchange = client.open("GET", PATH)
     for number in range(MOVES):
@@ -61,9 +62,8 @@ async def download(client: H3Client, moving: Callable[[int], object]) -> str:
         await client.until(lambda p=part: exchange.received >= p or exchange.is_over, what)  # type: ignore[misc]
         if exchange.is_over:
             return f"over after {number} moves: {client.terminated or exchange.reset}"
-        done = moving(number)
-        if inspect.isawaitable(done):
-            await done
+        async with asyncio.timeout(MOVE_S):
+            await moving(number)
     await client.over(exchange, DOWNLOAD_S)
     return _problem(exchange.status, exchange.received, exchange.hasher.hexdigest())
 
@@ -88,7 +88,7 @@ async def by_other(
         async def moves() -> None:
             for number in range(MOVES):
                 await asyncio.sleep(0.12)  # about a fifteenth of the download
-                move(relay, number)
+                await move(relay, number)
 
         async with asyncio.TaskGroup() as group:
             mover = group.create_task(moves())

@@ -63,3 +63,10 @@ def readiness(spooky: SpookyProcess) -> dict[str, Any]:
     except urllib.error.HTTPError as error:
         with error:
             return dict(json.load(error))
+
+
+def status(spooky: SpookyProcess) -> dict[str, Any]:
+    """Ask for the state of the processes and backends."""
+    said = command("status", "--json", "-p", str(spooky.settings["pid"]))
+    assert said.status == 0, said
+    return dict(json.loads(said.text))

@@ -172,7 +172,7 @@ def _wrong(reply: Reply, length: int) -> str:
     return "" if reply.sha256 == digest(length) else "wrong hash"
 
 
-def command(stack: str, target: Target, load: Load) -> list[str]:
+def program_of(stack: str, target: Target, load: Load) -> list[str]:
     """Say how to start this program."""
     options = json.dumps(asdict(load))
     module = ["-m", "tests.e2e.reload_clients"]

@@ -9,12 +9,13 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tests.e2e.operator import command
 from tests.e2e.processes import POLL_S, START_S, Program
-from tests.e2e.reload_clients import Load, command
+from tests.e2e.reload_clients import Load, program_of
 from tests.e2e.reload_sessions import STACKS
 from tests.e2e.reload_tally import Tally, outlived, table
 from tests.e2e.spooky_process import SpookyProcess
@@ -77,7 +78,7 @@ def _clients(spooky: SpookyProcess, load: Load) -> Iterator[list[Program]]:
     try:
         for stack in STACKS:
             output = spooky.folder / f"clients-{stack}.log"
-            programs.append(Program(stack, command(stack, spooky.target, load), output))
+            programs.append(Program(stack, program_of(stack, spooky.target, load), output))
         for program in programs:
             program.wait_until(lambda p=program: "ready" in p.log(), START_S, "ready")  # type: ignore[misc]
         yield programs
@@ -104,7 +105,23 @@ def _complaints(spooky: SpookyProcess) -> Counter[str]:
     return found
 
 
-def run(spooky: SpookyProcess, reloads: int, interval_s: float, load: Load) -> Report:
+def upgrade(spooky: SpookyProcess) -> float:
+    """The same by an upgrade, which ends with another master."""
+    start = time.monotonic()
+    said = command("-s", "upgrade", "-p", str(spooky.settings["pid"]))
+    assert said.status == 0, said
+    # Perhaps after a line which says that it takes its time.
+    assert "upgraded: generation" in said.text, said
+    return time.monotonic() - start
+
+
+def run(
+    spooky: SpookyProcess,
+    reloads: int,
+    interval_s: float,
+    load: Load,
+    act: Callable[[SpookyProcess], float] = reload,
+) -> Report:
     """Reload that often, one beginning each `interval_s`, under `load` of each stack."""
     report = Report()
     with _clients(spooky, load) as programs:
@@ -113,7 +130,7 @@ def run(spooky: SpookyProcess, reloads: int, interval_s: float, load: Load) -> R
             due = max(due + interval_s, time.monotonic())
             while time.monotonic() < due:
                 time.sleep(POLL_S)
-            report.took.append(reload(spooky))
+            report.took.append(act(spooky))
             report.reloads.append(time.monotonic())
         for program in programs:
             program.process.send_signal(signal.SIGTERM)

@@ -75,12 +75,12 @@ def test_changes_during_and_after_a_reload(
     running = _start(spooky, asgi, steering)
     moves = 0
 
-    def counted(relay: UdpRelay, number: int) -> None:
+    async def counted(relay: UdpRelay, number: int) -> None:
         nonlocal moves
         moves += 1
         if moves == 10 * MOVES // 3:
             running.signal(signal.SIGHUP)
-        move(relay, number)
+        await move(relay, number)
 
     async def scenario() -> list[Outcome]:
         return await asyncio.gather(*(by_aioquic(running, counted) for _ in range(10)))

@@ -28,6 +28,7 @@ class UdpRelay:
         self._far = self._open_far("127.0.0.1")
         self._loop.add_reader(self._near, self._from_client)
         self._next = ""
+        self._moved = asyncio.Event()
         self._passing = -1
         self.moves = 0
 
@@ -36,9 +37,11 @@ class UdpRelay:
         """Where the client is to write to, at 127.0.0.1."""
         return int(self._near.getsockname()[1])
 
-    def move(self, address: str = "127.0.0.1") -> None:
-        """Go on from another port of `address`, from the client's next datagram on."""
+    async def move(self, address: str = "127.0.0.1") -> None:
+        """Go on from another port of `address`; wait for the client's datagram that goes first."""
         self._next = address
+        self._moved.clear()
+        await self._moved.wait()
 
     def hold_after(self, datagrams: int) -> None:
         """Pass on so many more of the client's datagrams, then keep what comes until `release`."""
@@ -61,6 +64,7 @@ class UdpRelay:
         self._close(self._far)
         self._far = fresh
         self.moves += 1
+        self._moved.set()
 
     def close(self) -> None:
         """Stop relaying, once what the client has sent is passed on."""

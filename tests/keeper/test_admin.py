@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,19 +13,26 @@ import pytest
 from spooky import __version__
 from spooky.keeper import admin
 from spooky.keeper.admin import AdminEndpoint, answer
-from spooky.shm import Column, ProcessState, ProcessTable
+from spooky.shm.instance import Admission, Cell, Serving
+from spooky.shm.processes import Column, ProcessState
+from spooky.shm.segment import SharedMemory
+
+FIRST = 4
+"""Where the slots of the serving generation begin."""
 
 
-def table_of(*states: ProcessState, stopping: bool = False) -> ProcessTable:
-    """An instance whose active generation, the third, has workers in these states."""
-    table = ProcessTable(len(states))
-    master = table.row(table.master_row)
-    master.begin(3)
-    master.set(Column.STATE, ProcessState.DRAINING if stopping else ProcessState.READY)
+def memory_of(*states: ProcessState, admission: Admission = Admission.OPEN) -> SharedMemory:
+    """An instance whose serving generation, the third, has workers in these states."""
+    memory = SharedMemory.create(4)
+    # The mapping keeps the memory.
+    os.close(memory.fd)
+    memory.instance.promote(Serving(3, FIRST, len(states)), 0)
+    memory.instance.set(Cell.ADMISSION, admission)
     for number, state in enumerate(states):
-        table.row(number).begin(3)
-        table.row(number).set(Column.STATE, state)
-    return table
+        row = memory.processes.row(FIRST + number)
+        row.begin(3)
+        row.set(Column.STATE, state)
+    return memory
 
 
 READY = (ProcessState.READY, ProcessState.READY)
@@ -32,15 +40,19 @@ HALF = (ProcessState.READY, ProcessState.STARTING)
 
 
 @pytest.mark.parametrize(
-    ("table", "status", "text", "ready"),
+    ("states", "admission", "status", "text", "ready"),
     [
-        (table_of(*READY), 200, "ready", 2),
-        (table_of(*HALF), 503, "not ready", 1),
-        (table_of(*READY, stopping=True), 503, "stopping", 2),
+        (READY, Admission.OPEN, 200, "ready", 2),
+        (HALF, Admission.OPEN, 503, "not ready", 1),
+        (READY, Admission.STOPPING, 503, "stopping", 2),
+        (READY, Admission.DRAINED, 503, "drained", 2),
+        (HALF, Admission.DRAINED, 503, "drained", 1),
     ],
 )
-def test_readiness(table: ProcessTable, status: int, text: str, ready: int) -> None:
-    made = answer(table, "GET", "/ready")
+def test_readiness(
+    states: tuple[ProcessState, ...], admission: Admission, status: int, text: str, ready: int
+) -> None:
+    made = answer(memory_of(*states, admission=admission), "GET", "/ready")
     assert made.status == status
     assert made.fields == {
         "status": text,
@@ -48,6 +60,16 @@ def test_readiness(table: ProcessTable, status: int, text: str, ready: int) -> N
         "workers": 2,
         "workers_ready": ready,
     }
+
+
+def test_only_ready_workers_of_the_serving_generation_count() -> None:
+    memory = memory_of(*READY)
+    # Workers of the generation before, the same slot taken by another, and the keeper.
+    for number, generation in [(FIRST - 1, 2), (FIRST, 2), (FIRST + 2, 3), (256, 3)]:
+        row = memory.processes.row(number)
+        row.begin(generation)
+        row.set(Column.STATE, ProcessState.READY)
+    assert answer(memory, "GET", "/ready").fields["workers_ready"] == 1
 
 
 @pytest.mark.parametrize(
@@ -66,7 +88,7 @@ def test_readiness(table: ProcessTable, status: int, text: str, ready: int) -> N
     ],
 )
 def test_what_there_is(method: str, target: str, status: int) -> None:
-    assert answer(table_of(*HALF), method, target).status == status
+    assert answer(memory_of(*HALF), method, target).status == status
 
 
 Ask = Callable[[bytes], Awaitable[bytes]]
@@ -74,7 +96,7 @@ Ask = Callable[[bytes], Awaitable[bytes]]
 
 @asynccontextmanager
 async def endpoint() -> AsyncIterator[tuple[int, AdminEndpoint]]:
-    served = AdminEndpoint(table_of(*READY))
+    served = AdminEndpoint(memory_of(*READY))
     server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1], served
@@ -139,6 +161,7 @@ def test_malformed_requests_are_refused(request_bytes: bytes, status: int) -> No
 
 
 def test_random_changes_to_a_request_never_raise() -> None:
+    memory = memory_of(*READY)
     luck = random.Random(7)
     whole = b"GET /health?a=b HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: y\r\n\r\n"
     answered = 0
@@ -148,7 +171,7 @@ def test_random_changes_to_a_request_never_raise() -> None:
             octets[luck.randrange(len(octets))] = luck.randrange(256)
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=admin.HEAD_BYTES)
         connection.receive_data(bytes(octets))
-        data = admin.respond(connection, table_of(*READY))
+        data = admin.respond(connection, memory)
         answered += data is not None
         assert not data or data.startswith(b"HTTP/1.1 ")
     assert answered > 1000

@@ -74,7 +74,7 @@ class Master:
         self.says("generation 1 serves")
         return self
 
-    def send(self, number: signal.Signals) -> None:
+    def send(self, number: int) -> None:
         os.kill(self.pid, number)
 
     def ends(self, seconds: float = 15.0) -> int:

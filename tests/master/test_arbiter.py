@@ -6,12 +6,17 @@ import pwd
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from spooky.master import signals
+from spooky.master.slots import LOOK_S, MOST_GENERATIONS
+from spooky.shm.instance import Admission, Cell, Instance, Outcome
+from spooky.shm.segment import attach_to
 from tests.master.running import Master, configure, free_port, master, wait_for
 
 WORKERS = {"spooky: worker 0 (gen 1)", "spooky: worker 1 (gen 1)"}
@@ -161,10 +166,12 @@ def test_children_hold_no_sockets_but_their_own(tmp_path: Path) -> None:
         for pid in children.values():
             inherited = psutil.Process(pid).net_connections("inet")
             assert [one.laddr.port for one in inherited] == [port]
-            # Its mailbox, and the way to all four.
-            assert len(psutil.Process(pid).net_connections("unix")) <= 5
-            # And standard input, output and error, and a pipe to say why it failed.
-            assert len(os.listdir(f"/proc/{pid}/fd")) <= 3 + 1 + 5 + 1
+            # Its mailbox, and the way to those that there are from the beginning.
+            mailboxes = 1 + 8 * len(WORKERS)
+            assert len(psutil.Process(pid).net_connections("unix")) <= mailboxes
+            # And standard input, output and error, the shared memory and its mapping's copy, and
+            # a pipe to say why it failed.
+            assert len(os.listdir(f"/proc/{pid}/fd")) <= 3 + 1 + mailboxes + 2 + 1
         assert [one.laddr.port for one in keeper.net_connections("inet")] == [admin_port]
 
 
@@ -181,12 +188,88 @@ def test_the_death_of_the_master_ends_its_children(tmp_path: Path) -> None:
                     os.kill(pid, signal.SIGKILL)
 
 
-def test_signals_of_later_versions_change_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU])
+def test_signals_of_later_versions_change_nothing(tmp_path: Path, number: signal.Signals) -> None:
     with master(tmp_path, workers=1) as running:
         before = running.is_up().children()
-        running.send(signal.SIGUSR2)
-        running.says("SIGUSR2 is not supported in this version")
+        running.send(number)
+        running.says(f"{number.name} is not supported in this version")
         assert running.children() == before
+
+
+# --- hangs -------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced_and_the_other_stays(tmp_path: Path) -> None:
+    with master(tmp_path, worker_timeout=2.0) as running:
+        before = running.is_up().children()
+        victim = "spooky: worker 0 (gen 1)"
+        os.kill(before[victim], signal.SIGSTOP)
+        running.says("slot 0: its process does not react and is killed")
+        running.says("worker 0 (gen 1) was killed by SIGKILL")
+        running.says("started worker 0 (gen 1)", times=2)
+        after = wait_for(lambda: now if len(now := running.children()) == 3 else None, "all three")
+        assert after[victim] != before[victim]
+        assert {one: pid for one, pid in after.items() if one != victim} == {
+            one: pid for one, pid in before.items() if one != victim
+        }
+        running.send(signal.SIGTERM)
+        assert running.ends() == 0
+        assert "stopped: 0 workers were cut short, 1 had to be killed" in running.stderr()
+
+
+def test_after_a_stop_of_all_processes_nobody_is_killed(tmp_path: Path) -> None:
+    with master(tmp_path, worker_timeout=2.0) as running:
+        before = running.is_up().children()
+        end = time.monotonic() + 3 * LOOK_S + 0.2
+        os.killpg(running.pid, signal.SIGSTOP)
+        wait_for(lambda: time.monotonic() > end, "longer than their patience")
+        # The master first: it must not take the others for hung.
+        os.kill(running.pid, signal.SIGCONT)
+        os.killpg(running.pid, signal.SIGCONT)
+        running.send(signal.SIGUSR1)
+        running.says("logs reopened")
+        running.says("]: reopened", times=2)
+        assert running.children() == before
+        assert "does not react" not in running.stderr()
+
+
+# --- drain and resume --------------------------------------------------------------------------
+
+
+def test_new_connections_are_refused_until_they_are_welcome_again(tmp_path: Path) -> None:
+    with master(tmp_path, workers=1) as running:
+        instance = attach_to(running.is_up().pid).instance
+        admissions = [instance.admission]
+        for number, says in (
+            (signals.DRAIN_INSTANCE, "new connections are refused"),
+            # A new configuration does not open what the operator has closed.
+            (signal.SIGHUP, "generation 2 serves"),
+            (signals.RESUME_INSTANCE, "new connections are welcome again"),
+        ):
+            running.send(number)
+            running.says(says)
+            admissions.append(instance.admission)
+        assert admissions == [
+            Admission.OPEN,
+            Admission.DRAINED,
+            Admission.DRAINED,
+            Admission.OPEN,
+        ]
+        running.send(signal.SIGTERM)
+        assert running.ends() == 0
+
+
+def test_an_instance_that_stops_is_not_opened_again(tmp_path: Path) -> None:
+    with master(tmp_path, workers=1, behaviour="drains for ever") as running:
+        running.is_up().send(signal.SIGTERM)
+        running.says("stopping once open requests are done")
+        instance = attach_to(running.pid).instance
+        assert instance.admission is Admission.STOPPING
+        running.send(signals.RESUME_INSTANCE)
+        running.send(signal.SIGUSR1)
+        running.says("logs reopened")
+        assert instance.admission is Admission.STOPPING
 
 
 # --- reload ------------------------------------------------------------------------------------
@@ -228,7 +311,7 @@ def test_a_generation_that_cannot_start_is_given_up(tmp_path: Path) -> None:
         before = running.is_up().children()
         configure(tmp_path, ports=[port, added], behaviour="cannot start")
         running.send(signal.SIGHUP)
-        running.says("reload given up, the old configuration stays: worker")
+        running.says("reload refused: worker")
         running.says(f"no longer listening on udp 127.0.0.1:{added}")
         wait_for(lambda: running.children() == before, "the old processes alone")
         configure(tmp_path, ports=[port])
@@ -236,13 +319,88 @@ def test_a_generation_that_cannot_start_is_given_up(tmp_path: Path) -> None:
         running.says("generation 3 serves")
 
 
-def test_another_count_of_workers_is_refused(tmp_path: Path) -> None:
+def test_what_came_of_reloads_is_in_the_shared_memory(tmp_path: Path) -> None:
+    port = free_port()
+    with master(tmp_path, ports=[port], workers=2) as running:
+        instance = attach_to(running.is_up().pid).instance
+        assert instance.outcome() == (0, False, "")
+        assert instance.get(Cell.MASTER_PID) == running.pid
+        outcomes: list[Outcome] = []
+        for changes in (
+            {},
+            {"broken": True},
+            {"behaviour": "cannot start", "workers": 1},
+            {"workers": 129},
+            {"workers": 1},
+        ):
+            configure(tmp_path, **{"ports": [port], **changes})
+            running.send(signal.SIGHUP)
+            outcomes.append(next_outcome(instance, len(outcomes)))
+        assert outcomes == [
+            (1, True, "generation 2, 2 workers"),
+            (2, False, "listen.port: expected a port, got 'x' (line 3)"),
+            (
+                3,
+                False,
+                "worker 0 (gen 3) ended with exit code 3 before it was ready: no such key",
+            ),
+            (4, False, "worker_processes: at most 128 are possible, got 129"),
+            (5, True, "generation 4, 1 worker"),
+        ]
+        assert instance.serving().generation == 4
+        assert instance.previous().generation == 2
+
+
+def next_outcome(instance: Instance, count: int) -> Outcome:
+    """Wait until more than `count` reloads have ended; give the outcome of the last."""
+    wait_for(lambda: instance.outcome().ended > count, "the end of a reload")
+    return instance.outcome()
+
+
+def test_a_reload_waits_for_room_and_goes_on(tmp_path: Path) -> None:
+    with master(tmp_path, workers=1, behaviour="drains for ever") as running:
+        running.is_up()
+        for number in range(2, MOST_GENERATIONS + 1):
+            running.send(signal.SIGHUP)
+            running.says(f"generation {number} serves")
+        running.send(signal.SIGHUP)
+        running.says("the reload waits until an older generation has drained")
+        instance = attach_to(running.pid).instance
+        assert instance.outcome().ended == MOST_GENERATIONS - 1
+        children = running.children()
+        assert not any("(gen 9)" in title for title in children)
+        os.kill(children["spooky: worker 0 (gen 3)"], signal.SIGKILL)
+        running.says("generation 9 serves")
+        assert next_outcome(instance, MOST_GENERATIONS - 1) == (
+            MOST_GENERATIONS,
+            True,
+            "generation 9, 1 worker",
+        )
+        assert instance.serving() == (9, 2, 1), "in the slot that became free"
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1)])
+def test_a_reload_changes_the_count_of_workers(tmp_path: Path, before: int, after: int) -> None:
+    port = free_port()
+    with master(tmp_path, ports=[port], workers=before) as running:
+        running.is_up()
+        configure(tmp_path, ports=[port], workers=after)
+        running.send(signal.SIGHUP)
+        running.says(f"generation 2 serves with {after} workers")
+        wanted = {f"spooky: worker {index} (gen 2)" for index in range(after)}
+        wait_for(
+            lambda: set(running.children()) == wanted | {"spooky: keeper"}, "the new workers alone"
+        )
+        assert attach_to(running.pid).instance.serving() == (2, before, after)
+
+
+def test_more_workers_than_slots_are_refused(tmp_path: Path) -> None:
     port = free_port()
     with master(tmp_path, ports=[port], workers=1) as running:
         running.is_up()
-        configure(tmp_path, ports=[port], workers=2)
+        configure(tmp_path, ports=[port], workers=129)
         running.send(signal.SIGHUP)
-        running.says("worker_processes is 2 and was 1: restart to change worker_processes")
+        running.says("reload refused: worker_processes: at most 128 are possible, got 129")
 
 
 def test_listeners_come_and_go_with_a_reload(tmp_path: Path) -> None:
@@ -274,21 +432,15 @@ def test_a_reload_to_a_taken_address_is_refused(tmp_path: Path) -> None:
         assert running.children() == before
 
 
-def test_a_third_generation_ends_the_oldest_drain(tmp_path: Path) -> None:
+def test_reloads_do_not_cut_a_drain_short(tmp_path: Path) -> None:
     with master(tmp_path, workers=1, behaviour="drains for ever") as running:
-        oldest = running.is_up().children()["spooky: worker 0 (gen 1)"]
-        running.send(signal.SIGHUP)
-        running.says("generation 2 serves")
-        assert running.children()["spooky: worker 0 (gen 1)"] == oldest
-        running.send(signal.SIGHUP)
-        running.says("generation 3 serves")
-        wait_for(
-            lambda: (
-                set(running.children())
-                == {"spooky: worker 0 (gen 2)", "spooky: worker 0 (gen 3)", "spooky: keeper"}
-            ),
-            "the oldest gone, the second draining",
-        )
+        running.is_up()
+        for number in (2, 3):
+            running.send(signal.SIGHUP)
+            running.says(f"generation {number} serves")
+        wanted = {f"spooky: worker 0 (gen {number})" for number in (1, 2, 3)}
+        wait_for(lambda: set(running.children()) == wanted | {"spooky: keeper"}, "all of them")
+        assert attach_to(running.pid).processes.occupied() == [0, 1, 2]
 
 
 # --- logs --------------------------------------------------------------------------------------

@@ -1,9 +1,6 @@
-"""The master's decisions, case by case and under a seeded simulation of bad luck."""
+"""The master's decisions, case by case; `test_simulation` looks for what nobody thought of."""
 
 import copy
-import random
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -19,6 +16,7 @@ from spooky.master.plan import (
     Fail,
     Kill,
     Load,
+    Place,
     Promote,
     Retire,
     Spawn,
@@ -27,13 +25,27 @@ from spooky.master.plan import (
     plan,
     record,
 )
-from spooky.master.slots import STABLE_S, Fleet, SlotState, Stop
+from spooky.master.slots import (
+    DRAIN_MARGIN_S,
+    MOST_GENERATIONS,
+    STABLE_S,
+    Fleet,
+    GenerationState,
+    SlotState,
+    Stop,
+)
+from spooky.shm.processes import SLOT_LIMIT
 
 DRAIN_S = 30.0
+PATIENCE_S = 10.0
+KEEPER = 256
 
 
-def settle(fleet: Fleet, now: float) -> list[Action]:
-    """Carry out all that is planned, as the arbiter does, and return what it was."""
+def settle(fleet: Fleet, now: float, workers: int = 2, patience: float = 0.0) -> list[Action]:
+    """Carry out all that is planned, as the arbiter does, and return what it was.
+
+    A reload finds a configuration with `workers` and `patience`.
+    """
     done: list[Action] = []
     for _ in range(20):
         before = copy.deepcopy(fleet)
@@ -41,7 +53,7 @@ def settle(fleet: Fleet, now: float) -> list[Action]:
         assert fleet == before, "plan changed the fleet"
         for action in actions:
             if isinstance(action, Load):
-                fleet.begin_roll(DRAIN_S)
+                fleet.begin_roll(workers, DRAIN_S, patience)
             record(fleet, action, now)
             done.append(action)
         if not actions or isinstance(actions[-1], Exit):
@@ -49,61 +61,86 @@ def settle(fleet: Fleet, now: float) -> list[Action]:
     raise AssertionError(f"never settles: {done}")
 
 
-def booted(workers: int = 2) -> Fleet:
+def booted(workers: int = 2, patience: float = 0.0, taken: tuple[range, ...] = ()) -> Fleet:
     """A fleet whose first generation serves since time 0."""
-    fleet = Fleet(workers)
-    fleet.begin_roll(DRAIN_S)
+    fleet = Fleet(taken=taken)
+    generation = fleet.begin_roll(workers, DRAIN_S, patience)
     settle(fleet, 0.0)
-    for number in (*range(workers), 2 * workers):
+    for number in (*generation.slots, KEEPER):
         assert fleet.became_ready(number, 0.0)
     assert Promote(1) in settle(fleet, 0.0)
     return fleet
 
 
-def reload(fleet: Fleet, now: float) -> list[Action]:
+def reload(fleet: Fleet, now: float, workers: int = 2, patience: float = 0.0) -> list[Action]:
     fleet.reload_wanted = True
-    return settle(fleet, now)
+    return settle(fleet, now, workers, patience)
+
+
+def reloaded(fleet: Fleet, now: float, workers: int = 2) -> None:
+    """Reload to the end: the new workers serve, the old ones drain, the keeper is new."""
+    reload(fleet, now, workers)
+    assert fleet.rolling is not None
+    for number in fleet.generations[fleet.rolling].slots:
+        fleet.became_ready(number, now)
+    settle(fleet, now)
+    fleet.exited(KEEPER, now, 0.5, "left")
+    settle(fleet, now)
+    fleet.became_ready(KEEPER, now)
+    settle(fleet, now)
+
+
+# --- the first start ---------------------------------------------------------------------------
 
 
 def test_first_start_spawns_all_and_promotes_when_all_are_ready() -> None:
-    fleet = Fleet(2)
-    fleet.begin_roll(DRAIN_S)
-    assert settle(fleet, 0.0) == [Spawn(0, 1), Spawn(1, 1), Spawn(4, 1)]
+    fleet = Fleet()
+    fleet.begin_roll(2, DRAIN_S)
+    assert settle(fleet, 0.0) == [Place(1, 0), Spawn(0, 1), Spawn(1, 1), Spawn(KEEPER, 1)]
     fleet.became_ready(0, 1.0)
     fleet.became_ready(1, 1.0)
     assert settle(fleet, 1.0) == []
-    fleet.became_ready(4, 2.0)
+    fleet.became_ready(KEEPER, 2.0)
     assert settle(fleet, 2.0) == [Promote(1)]
     assert next_deadline(fleet) is None
 
 
-@pytest.mark.parametrize("slot", [0, 1, 4])
+@pytest.mark.parametrize("slot", [0, 1, KEEPER])
 def test_first_start_fails_when_any_process_dies(slot: int) -> None:
-    fleet = Fleet(2)
-    fleet.begin_roll(DRAIN_S)
+    fleet = Fleet()
+    fleet.begin_roll(2, DRAIN_S)
     settle(fleet, 0.0)
     fleet.exited(slot, 1.0, 0.5, "no such key")
     others = [Terminate(number) for number in (0, 1) if number != slot]
-    cleared = [Clear(4)] if slot == 4 else []
+    cleared = [Clear(KEEPER)] if slot == KEEPER else []
     assert settle(fleet, 1.0) == [Fail("no such key"), *others, *cleared]
     for number in {0, 1} - {slot}:
         fleet.exited(number, 1.5, 0.5, "told to")
-    if slot != 4:
-        assert settle(fleet, 1.5) == [Terminate(4)]
-        fleet.exited(4, 1.6, 0.5, "told to")
+    if slot != KEEPER:
+        assert settle(fleet, 1.5) == [Terminate(KEEPER)]
+        fleet.exited(KEEPER, 1.6, 0.5, "told to")
     assert settle(fleet, 2.0)[-1] == Exit(ExitCode.BOOT)
 
 
 def test_first_start_fails_when_a_process_is_not_ready_in_time() -> None:
-    fleet = Fleet(1)
-    fleet.begin_roll(DRAIN_S)
+    fleet = Fleet()
+    fleet.begin_roll(1, DRAIN_S)
     settle(fleet, 0.0)
-    fleet.became_ready(2, 0.0)
+    fleet.became_ready(KEEPER, 0.0)
     assert next_deadline(fleet) == START_TIMEOUT_S
     assert settle(fleet, START_TIMEOUT_S)[:2] == [
         Fail("worker 0 was not ready within 30 s"),
         Terminate(0),
     ]
+
+
+def test_a_start_beside_another_master_leaves_its_slots_alone() -> None:
+    fleet = Fleet(taken=(range(3),), last_generation=6)
+    fleet.begin_roll(2, DRAIN_S)
+    assert settle(fleet, 0.0) == [Place(7, 3), Spawn(3, 7), Spawn(4, 7), Spawn(KEEPER, 7)]
+
+
+# --- deaths ------------------------------------------------------------------------------------
 
 
 def test_a_stable_worker_is_replaced_at_once_and_a_crash_loop_waits() -> None:
@@ -127,7 +164,7 @@ def test_a_stable_worker_is_replaced_at_once_and_a_crash_loop_waits() -> None:
     assert settle(fleet, now + STABLE_S + 1) == [Spawn(0, 1)], "a stable run clears the count"
 
 
-def test_a_replacement_that_hangs_is_killed_and_replaced() -> None:
+def test_a_replacement_that_is_never_ready_is_killed_and_replaced() -> None:
     fleet = booted()
     fleet.exited(1, 20.0, 0.5, "killed")
     assert settle(fleet, 20.0) == [Spawn(1, 1)]
@@ -136,21 +173,105 @@ def test_a_replacement_that_hangs_is_killed_and_replaced() -> None:
     assert settle(fleet, 51.0) == [Spawn(1, 1)]
 
 
-def test_reload_starts_the_other_bank_and_drains_the_old_after_it_is_ready() -> None:
+def test_a_draining_worker_that_dies_is_not_replaced() -> None:
     fleet = booted()
-    assert reload(fleet, 100.0) == [Load(), Spawn(2, 2), Spawn(3, 2)]
+    reloaded(fleet, 100.0)
+    fleet.exited(0, 101.0, 0.5, "killed")
+    assert settle(fleet, 101.0) == []
+    fleet.exited(1, 102.0, 0.5, "left")
+    assert settle(fleet, 102.0) == [Retire(1)]
+
+
+# --- hangs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slot", [0, KEEPER])
+def test_a_process_that_hangs_is_killed_and_replaced(slot: int) -> None:
+    fleet = booted(patience=PATIENCE_S)
+    for number in {0, 1, KEEPER} - {slot}:
+        fleet.heard(number, 1, 5.0, slept=False)
+    assert next_deadline(fleet) == PATIENCE_S
+    assert settle(fleet, PATIENCE_S) == [Kill(slot)]
+    assert settle(fleet, PATIENCE_S) == [], "it is killed once"
+    fleet.exited(slot, 10.1, 0.5, "killed")
+    assert settle(fleet, 10.1) == [Spawn(slot, 1)]
+    assert fleet.killed == (slot == 0)
+
+
+def test_a_sleep_of_the_master_is_forgiven() -> None:
+    fleet = booted(patience=PATIENCE_S)
+    for number in (0, 1, KEEPER):
+        fleet.heard(number, 0, 1000.0, slept=True)
+    assert settle(fleet, 1000.0) == []
+    assert next_deadline(fleet) == 1000.0 + PATIENCE_S
+
+
+def test_a_hung_worker_that_is_to_drain_is_killed_instead() -> None:
+    fleet = booted(workers=1, patience=PATIENCE_S)
+    fleet.heard(0, 1, 92.0, slept=False)
+    fleet.heard(KEEPER, 1, 100.0, slept=False)
+    reload(fleet, 100.0, workers=1)
+    fleet.became_ready(1, 102.0)
+    assert settle(fleet, 102.0) == [Promote(2), Kill(0), Drain(KEEPER)]
+
+
+def test_a_draining_worker_that_hangs_is_killed_before_its_drain_is_over() -> None:
+    fleet = booted(workers=1, patience=PATIENCE_S)
+    fleet.heard(0, 1, 100.0, slept=False)
+    fleet.heard(KEEPER, 1, 100.0, slept=False)
+    reload(fleet, 100.0, workers=1)
+    fleet.became_ready(1, 100.0)
+    assert settle(fleet, 100.0) == [Promote(2), Drain(0), Drain(KEEPER)]
+    fleet.exited(KEEPER, 100.0, 0.5, "left")
+    settle(fleet, 100.0)
+    fleet.became_ready(KEEPER, 100.0)
+    assert settle(fleet, 100.0 + PATIENCE_S) == [Kill(0)]
+    fleet.exited(0, 110.1, 0.5, "killed")
+    assert settle(fleet, 110.1) == [Retire(1)]
+
+
+def test_a_hung_worker_does_not_hold_up_a_stop() -> None:
+    fleet = booted(patience=PATIENCE_S)
+    fleet.heard(0, 1, 50.0, slept=False)
+    fleet.heard(KEEPER, 1, 50.0, slept=False)
+    fleet.request_stop(50.0)
+    assert settle(fleet, 50.0) == [Drain(0), Kill(1)]
+
+
+# --- reload ------------------------------------------------------------------------------------
+
+
+def test_reload_starts_new_slots_and_drains_the_old_after_they_are_ready() -> None:
+    fleet = booted()
+    assert reload(fleet, 100.0) == [Load(), Place(2, 2), Spawn(2, 2), Spawn(3, 2)]
     fleet.became_ready(3, 101.0)
     assert settle(fleet, 101.0) == []
     fleet.became_ready(2, 102.0)
-    assert settle(fleet, 102.0) == [Promote(2), Drain(0), Drain(1), Drain(4)]
-    fleet.exited(4, 102.1, 0.5, "left")
-    assert settle(fleet, 102.1) == [Spawn(4, 2)]
-    fleet.became_ready(4, 102.2)
+    assert settle(fleet, 102.0) == [Promote(2), Drain(0), Drain(1), Drain(KEEPER)]
+    fleet.exited(KEEPER, 102.1, 0.5, "left")
+    assert settle(fleet, 102.1) == [Spawn(KEEPER, 2)]
+    fleet.became_ready(KEEPER, 102.2)
     fleet.exited(0, 103.0, 0.5, "left")
     fleet.exited(1, 104.0, 0.5, "left")
     assert settle(fleet, 104.0) == [Retire(1)]
     assert fleet.active == 2
+    assert sorted(fleet.slots) == [2, 3]
     assert next_deadline(fleet) is None
+    assert reload(fleet, 105.0) == [Load(), Place(3, 0), Spawn(0, 3), Spawn(1, 3)]
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 5), (5, 1), (1, 128), (128, 128)])
+def test_the_count_of_workers_changes_by_a_reload(before: int, after: int) -> None:
+    fleet = booted(before)
+    reloaded(fleet, 100.0, after)
+    assert fleet.active == 2
+    ready = [one.number for one in fleet.slots.values() if one.state is SlotState.READY]
+    assert ready == [*range(before, before + after)]
+    for number in range(before):
+        assert fleet.slots[number].state is SlotState.DRAINING
+        fleet.exited(number, 101.0, 0.5, "left")
+    assert settle(fleet, 101.0) == [Retire(1)]
+    assert len(fleet.slots) == after
 
 
 def test_reload_gives_up_when_a_new_worker_dies_and_the_old_one_stays() -> None:
@@ -162,8 +283,8 @@ def test_reload_gives_up_when_a_new_worker_dies_and_the_old_one_stays() -> None:
     fleet.exited(2, 101.5, 0.5, "left")
     assert settle(fleet, 101.5) == [Retire(2)]
     assert fleet.active == 1
-    assert [slot.state for slot in fleet.bank(0)] == [SlotState.READY] * 2
-    assert reload(fleet, 102.0) == [Load(), Spawn(2, 3), Spawn(3, 3)]
+    assert [fleet.slots[number].state for number in (0, 1)] == [SlotState.READY] * 2
+    assert reload(fleet, 102.0) == [Load(), Place(3, 2), Spawn(2, 3), Spawn(3, 3)]
 
 
 def test_reload_gives_up_when_a_new_worker_is_not_ready_in_time() -> None:
@@ -177,11 +298,35 @@ def test_reload_gives_up_when_a_new_worker_is_not_ready_in_time() -> None:
     ]
 
 
+def test_reload_gives_up_when_there_can_be_no_sockets() -> None:
+    fleet = booted()
+    fleet.reload_wanted = True
+    fleet.begin_roll(2, DRAIN_S)
+    fleet.reload_wanted = False
+    place = plan(fleet, 100.0)
+    assert place == [Place(2, 2)]
+    record(fleet, place[0], 100.0)
+    fleet.generations[2].failure = "too many open files"
+    assert settle(fleet, 100.0) == [Abandon(2, "too many open files"), Retire(2)]
+    assert sorted(fleet.slots) == [0, 1]
+
+
 def test_an_old_worker_that_dies_during_a_reload_is_replaced_from_the_old_generation() -> None:
     fleet = booted()
     reload(fleet, 100.0)
     fleet.exited(0, 100.5, 0.5, "killed")
     assert settle(fleet, 100.5) == [Spawn(0, 1)]
+
+
+def test_a_worker_that_is_started_when_its_generation_is_replaced_leaves_at_once() -> None:
+    fleet = booted()
+    reload(fleet, 100.0)
+    fleet.exited(0, 100.5, 0.5, "killed")
+    settle(fleet, 100.5)
+    fleet.became_ready(2, 101.0)
+    fleet.became_ready(3, 101.0)
+    done = settle(fleet, 101.0)
+    assert done == [Promote(2), Terminate(0), Drain(1), Drain(KEEPER)]
 
 
 def test_a_reload_during_a_reload_waits_for_its_end() -> None:
@@ -191,49 +336,82 @@ def test_a_reload_during_a_reload_waits_for_its_end() -> None:
     fleet.became_ready(2, 101.0)
     fleet.became_ready(3, 101.0)
     done = settle(fleet, 101.0)
-    assert done[:2] == [Promote(2), Load()]
-    assert {Drain(0), Drain(1)} <= set(done)
-    assert {Terminate(0), Terminate(1)} <= set(done), "the third generation needs their slots"
+    assert done[:3] == [Promote(2), Load(), Place(3, 4)]
+    assert set(done[3:]) == {Spawn(4, 3), Spawn(5, 3), Drain(0), Drain(1), Drain(KEEPER)}
 
 
-def test_a_third_generation_cuts_the_oldest_drain_short() -> None:
+def test_reloads_do_not_cut_a_drain_short() -> None:
+    fleet = booted(workers=1)
+    for number in range(1, MOST_GENERATIONS):
+        reloaded(fleet, 100.0 + number, workers=1)
+    assert fleet.active == MOST_GENERATIONS
+    draining = [one.number for one in fleet.slots.values() if one.state is SlotState.DRAINING]
+    assert draining == [*range(MOST_GENERATIONS - 1)]
+    assert (fleet.cut_short, fleet.killed) == (0, 0)
+
+
+def test_a_reload_waits_while_there_are_too_many_generations() -> None:
+    fleet = booted(workers=1)
+    for number in range(1, MOST_GENERATIONS):
+        reloaded(fleet, 100.0 + number, workers=1)
+    assert reload(fleet, 110.0, workers=1) == [Load()]
+    assert fleet.generations[9].state is GenerationState.ROLLING
+    assert fleet.generations[9].first is None
+    assert settle(fleet, 120.0) == []
+    fleet.exited(3, 121.0, 0.5, "left")
+    assert settle(fleet, 121.0) == [Retire(4), Place(9, 3), Spawn(3, 9)]
+    fleet.became_ready(3, 122.0)
+    assert Promote(9) in settle(fleet, 122.0)
+
+
+def test_a_reload_waits_while_there_are_too_few_slots() -> None:
+    fleet = booted(SLOT_LIMIT // 2)
+    reloaded(fleet, 100.0, SLOT_LIMIT // 2)
+    assert reload(fleet, 110.0, 1) == [Load()]
+    for number in range(SLOT_LIMIT // 2):
+        assert settle(fleet, 111.0) == [], "all the slots of a generation are free at once"
+        fleet.exited(number, 111.0, 0.5, "left")
+    assert settle(fleet, 111.0) == [Retire(1), Place(3, 0), Spawn(0, 3)]
+
+
+def test_a_reload_that_waits_goes_on_when_the_other_master_is_gone() -> None:
+    fleet = booted(2, taken=(range(SLOT_LIMIT - 4),))
+    reloaded(fleet, 100.0)
+    assert reload(fleet, 101.0) == [Load()]
+    fleet.taken = ()
+    assert settle(fleet, 102.0) == [Place(3, 0), Spawn(0, 3), Spawn(1, 3)]
+
+
+def test_nothing_is_reloaded_while_another_master_starts() -> None:
     fleet = booted()
-    reload(fleet, 100.0)
-    fleet.became_ready(2, 101.0)
-    fleet.became_ready(3, 101.0)
-    settle(fleet, 101.0)
-    fleet.exited(1, 101.5, 0.5, "left")
-    done = reload(fleet, 102.0)
-    assert done == [Load(), Terminate(0), Spawn(1, 3)]
-    assert settle(fleet, 102.0 + LEAVE_TIMEOUT_S)[0] == Kill(0)
-    fleet.exited(0, 107.1, 0.5, "killed")
-    assert settle(fleet, 107.1) == [Retire(1), Spawn(0, 3)]
-    assert (fleet.cut_short, fleet.killed) == (1, 1)
+    fleet.is_handing_over = True
+    assert reload(fleet, 100.0) == []
+    fleet.is_handing_over = False
+    assert settle(fleet, 101.0)[0] == Load()
 
 
 def test_the_drain_of_an_old_worker_is_bounded() -> None:
     fleet = booted()
-    reload(fleet, 100.0)
-    fleet.became_ready(2, 101.0)
-    fleet.became_ready(3, 101.0)
-    settle(fleet, 101.0)
-    fleet.exited(4, 101.0, 0.5, "left")
-    settle(fleet, 101.0)
-    fleet.became_ready(4, 101.0)
+    reloaded(fleet, 101.0)
     due = next_deadline(fleet)
-    assert due == 101.0 + DRAIN_S + 1
+    assert due == 101.0 + DRAIN_S + DRAIN_MARGIN_S
     assert settle(fleet, due) == [Terminate(0), Terminate(1)]
+    assert settle(fleet, due + LEAVE_TIMEOUT_S) == [Kill(0), Kill(1)]
+    assert (fleet.cut_short, fleet.killed) == (2, 2)
+
+
+# --- stop --------------------------------------------------------------------------------------
 
 
 def test_a_stop_drains_workers_then_ends_the_keeper_and_exits() -> None:
     fleet = booted()
     fleet.request_stop(50.0)
     assert settle(fleet, 50.0) == [Drain(0), Drain(1)]
-    assert next_deadline(fleet) == 50.0 + DRAIN_S + 1
+    assert next_deadline(fleet) == 50.0 + DRAIN_S + DRAIN_MARGIN_S
     fleet.exited(0, 51.0, 0.5, "left")
     fleet.exited(1, 52.0, 0.5, "left")
-    assert settle(fleet, 52.0) == [Terminate(4)]
-    fleet.exited(4, 52.1, 0.5, "left")
+    assert settle(fleet, 52.0) == [Terminate(KEEPER)]
+    fleet.exited(KEEPER, 52.1, 0.5, "left")
     assert settle(fleet, 52.1) == [Exit(ExitCode.OK)]
     assert (fleet.cut_short, fleet.killed) == (0, 0)
 
@@ -248,12 +426,40 @@ def test_a_second_stop_is_at_once() -> None:
     assert fleet.killed == 2
 
 
+def test_a_third_stop_is_as_the_second() -> None:
+    fleet = booted()
+    for _ in range(3):
+        fleet.request_stop(50.0)
+    assert fleet.stop is Stop.NOW
+    assert settle(fleet, 50.0) == [Terminate(0), Terminate(1)]
+
+
 def test_a_stop_during_a_reload_ends_both_generations() -> None:
     fleet = booted()
     reload(fleet, 100.0)
     fleet.became_ready(2, 100.5)
     fleet.request_stop(101.0)
     assert settle(fleet, 101.0) == [Drain(0), Drain(1), Drain(2), Terminate(3)]
+
+
+def test_a_stop_while_a_reload_waits_for_room_ends_all() -> None:
+    fleet = booted(SLOT_LIMIT // 2)
+    reloaded(fleet, 100.0, SLOT_LIMIT // 2)
+    assert reload(fleet, 110.0) == [Load()]
+    fleet.request_stop(111.0)
+    settle(fleet, 111.0)
+    for number in range(SLOT_LIMIT):
+        fleet.exited(number, 112.0, 0.5, "left")
+    assert settle(fleet, 112.0) == [Terminate(KEEPER)]
+    fleet.exited(KEEPER, 112.0, 0.5, "left")
+    assert settle(fleet, 112.0) == [Exit(ExitCode.OK)]
+
+
+def test_a_master_that_was_replaced_ends_its_keeper_beside_its_workers() -> None:
+    fleet = booted()
+    fleet.is_superseded = True
+    fleet.request_stop(50.0)
+    assert settle(fleet, 50.0) == [Drain(0), Drain(1), Terminate(KEEPER)]
 
 
 def test_a_ready_line_after_the_process_was_told_to_leave_is_nothing() -> None:
@@ -263,134 +469,3 @@ def test_a_ready_line_after_the_process_was_told_to_leave_is_nothing() -> None:
     settle(fleet, 100.5)
     assert not fleet.became_ready(3, 101.0)
     assert fleet.slots[3].state is SlotState.LEAVING
-
-
-# --- simulation --------------------------------------------------------------------------------
-
-
-@dataclass
-class Process:
-    """A process as unreliable as they come: what it will do, and when."""
-
-    generation: int
-    ready_at: float
-    dies_at: float
-    obeys: bool
-
-
-@dataclass
-class World:
-    """A fleet, its processes and the clock, driven by one random generator."""
-
-    luck: random.Random
-    fleet: Fleet
-    now: float = 0.0
-    processes: dict[int, Process] = field(default_factory=dict)
-    died: set[int] = field(default_factory=set)
-    """Active slots that lost their process since the last check."""
-
-    def apply(self, action: Action) -> bool:
-        """Carry out one action; say whether it was the end."""
-        match action:
-            case Spawn(slot, generation):
-                assert self.fleet.stop is Stop.NO, "a process was started after the stop"
-                assert slot not in self.processes, "two processes in one slot"
-                self.processes[slot] = self._process(generation)
-            case Drain(slot) | Terminate(slot) if self.processes[slot].obeys:
-                longest = 60.0 if isinstance(action, Drain) else 1.0
-                process = self.processes[slot]
-                process.dies_at = min(process.dies_at, self.now + self.luck.random() * longest)
-            case Kill(slot):
-                self.processes[slot].dies_at = self.now
-            case Load():
-                if self.luck.random() < 0.8:
-                    self.fleet.begin_roll(20.0)
-            case Exit():
-                assert not self.processes, "the master left processes behind"
-                return True
-        record(self.fleet, action, self.now)
-        return False
-
-    def _process(self, generation: int) -> Process:
-        luck = self.luck
-        boot = luck.choice([0.1, 1.0, 5.0, 29.0]) if luck.random() < 0.95 else 1000.0
-        life = luck.expovariate(1 / 300) if self.fleet.active else 10_000.0
-        if self.fleet.active is None:
-            boot = min(boot, 29.0)
-        return Process(generation, self.now + boot, self.now + life, luck.random() < 0.9)
-
-    def observe(self) -> None:
-        """Let everything that is due happen to the processes."""
-        for slot, process in list(self.processes.items()):
-            if process.dies_at <= self.now:
-                del self.processes[slot]
-                if process.generation == self.fleet.active:
-                    self.died.add(slot)
-                self.fleet.exited(slot, self.now, self.luck.random(), "died")
-            elif process.ready_at <= self.now:
-                self.fleet.became_ready(slot, self.now)
-
-    def moments(self) -> Iterator[float]:
-        """All times at which something may come about."""
-        due = next_deadline(self.fleet)
-        if due is not None:
-            yield due
-        for slot, process in self.processes.items():
-            yield process.dies_at
-            if self.fleet.slots[slot].state is SlotState.STARTING:
-                yield process.ready_at
-
-    def ready(self) -> set[int]:
-        """Workers that take new clients: those of the active generation."""
-        return {
-            slot.number % self.fleet.workers
-            for slot in self.fleet.worker_slots
-            if slot.state is SlotState.READY and slot.generation == self.fleet.active
-        }
-
-    def settle(self) -> bool:
-        """Plan and apply until nothing is left; say whether the master ended."""
-        for _ in range(20):
-            actions = plan(self.fleet, self.now)
-            if not actions:
-                due = next_deadline(self.fleet)
-                assert due is None or due > self.now, "a deadline that nothing comes of"
-                return False
-            if any(self.apply(action) for action in actions):
-                return True
-        raise AssertionError("the plan never comes to rest")
-
-
-def simulate(seed: int) -> None:
-    luck = random.Random(seed)
-    world = World(luck, Fleet(luck.randint(1, 4)))
-    world.fleet.begin_roll(20.0)
-    stop_at = luck.uniform(100.0, 2000.0)
-    ready: set[int] = set()
-    while world.now < stop_at + 200.0:
-        if world.settle():
-            assert world.fleet.stop is not Stop.NO
-            assert world.fleet.exit_code is ExitCode.OK
-            return
-        if world.fleet.stop is Stop.NO:
-            lost = {slot % world.fleet.workers for slot in world.died}
-            assert world.ready() >= ready - lost, "a ready worker was taken away"
-        ready, world.died = world.ready(), set()
-        moment = min(world.moments(), default=stop_at + 200.0)
-        step = luck.expovariate(1 / 20.0)
-        world.now = max(world.now, min(moment, world.now + step))
-        if world.now >= stop_at and (world.fleet.stop is Stop.NO or luck.random() < 0.02):
-            world.fleet.request_stop(world.now)
-        elif luck.random() < 0.1:
-            world.fleet.reload_wanted = True
-        world.observe()
-    raise AssertionError("it does not end after the stop")
-
-
-@pytest.mark.parametrize("start", range(0, 300, 50))
-def test_simulated_bad_luck_keeps_the_promises(start: int) -> None:
-    for seed in range(start, start + 50):
-        try:
-            simulate(seed)
-        except Exception as error:
-            raise AssertionError(f"seed {seed}: {error}") from error

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from spooky.config.model import Admin, Certificate, Config, Limits, Listener, Li
 from spooky.errors import ConfigError, Problem, StartupError
 from spooky.handover import WorkerSpec
 from spooky.keeper.main import run as keeper
+from spooky.master import takeover
 from spooky.master.arbiter import Arbiter
 from spooky.master.blueprint import Program, Resolved
-from spooky.shm import Column, ProcessState
+from spooky.shm.processes import Column, ProcessState, Row
 
+BEAT_S = 0.2
 HEARD = (signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -41,6 +44,8 @@ def read(folder: Path) -> Resolved:
         log=Log(file=settings.get("log", "-"), access=settings.get("access")),
         limits=Limits(udp_receive_buffer=64 * 1024, udp_send_buffer=64 * 1024),
         drain_timeout=settings.get("drain_timeout", 30.0),
+        worker_timeout=settings.get("worker_timeout", 10.0),
+        steering=settings.get("steering", "auto"),
         pid=folder / "spooky.pid",
     )
     return Resolved(config, (settings.get("behaviour", "good"),), {})
@@ -53,13 +58,22 @@ def worker(spec: WorkerSpec) -> int:
     if behaviour == "has a bug":
         raise ValueError("a bug in the worker")
     signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
-    row = spec.table.row(spec.process_row)
+    row = spec.memory.processes.row(spec.slot)
     row.set(Column.PID, os.getpid())
     row.set(Column.STATE, ProcessState.READY)
     os.write(spec.ready_fd, b"ready\n")
     os.close(spec.ready_fd)
+    return live(behaviour, row)
+
+
+def live(behaviour: str, row: Row) -> int:
+    """Do as the signals say, and beat."""
     while True:
-        match signal.sigwait(HEARD):
+        row.set(Column.HEARTBEAT_MS, time.monotonic_ns() // 1_000_000)
+        heard = signal.sigtimedwait(HEARD, BEAT_S)
+        match heard.si_signo if heard else None:
+            case None:
+                pass
             case signal.SIGUSR1:
                 log.reopen()
                 logging.getLogger("spooky.tiny").info("reopened")
@@ -67,14 +81,17 @@ def worker(spec: WorkerSpec) -> int:
                 row.set(Column.STATE, ProcessState.DRAINING)
             case signal.SIGTERM if behaviour == "never leaves":
                 pass
-            case _:
+            case signal.SIGQUIT | signal.SIGTERM:
                 return 0
+            case _:
+                # The wait was cut short by SIGCONT: there was no signal to wait for.
+                pass
 
 
 def main(folder: Path) -> int:
-    program = Program(f"-c {folder}", lambda: read(folder), worker, keeper)
+    program = Program(f"-c {folder}", folder / "config.json", lambda: read(folder), worker, keeper)
     try:
-        return Arbiter(program, program.read()).run()
+        return Arbiter(program, program.read(), takeover.receive()).run()
     except StartupError as error:
         print(f"spooky: {error}", file=sys.stderr)
         return 3

@@ -13,6 +13,7 @@ from spooky.protocol.cid import (
     mint,
     reset_token,
     slot_of,
+    spread,
 )
 
 
@@ -49,3 +50,28 @@ def test_reset_token_is_an_hmac() -> None:
     key, cid = b"k" * 32, mint(1, bytes(9))
     assert reset_token(key, cid) == hmac.new(key, cid, hashlib.sha256).digest()[:16]
     assert reset_token(b"x" * 32, cid) != reset_token(key, cid)
+
+
+@pytest.mark.parametrize(
+    ("dcid", "count", "place"),
+    [
+        (bytes([0, 0, 0, 0, 9, 9, 9, 9]), 4, 0),
+        (bytes([0, 0, 0, 7, 9, 9, 9, 9]), 4, 3),
+        (bytes([0, 0, 1, 0, 9, 9, 9, 9]), 10, 6),
+        (b"\xff" * 20, 7, 0xFFFFFFFF % 7),
+        (b"\xff" * 8, 1, 0),
+        # Clients are not to send shorter ones (RFC 9000 section 7.2); some place they have, too.
+        (b"", 3, 0),
+        (b"\x05", 3, 2),
+    ],
+)
+def test_clients_are_spread_by_the_first_octets_they_chose(
+    dcid: bytes, count: int, place: int
+) -> None:
+    assert spread(dcid, count) == place
+
+
+@given(st.binary(min_size=8, max_size=20), st.binary(max_size=12), st.integers(1, 128))
+def test_only_the_first_four_octets_count(dcid: bytes, other: bytes, count: int) -> None:
+    assert spread(dcid, count) == spread(dcid[:4] + other, count)
+    assert 0 <= spread(dcid, count) < count

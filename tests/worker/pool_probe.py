@@ -176,7 +176,8 @@ async def pooled(
     """A pool for a port of this machine; with TLS as the endpoint says."""
     backend = Backend("b", host, port, tls=endpoint is not None)
     tls, name = (endpoint.tls, endpoint.server_name) if endpoint else (None, None)
-    pool = Pool(backend, tls, name, limits, timeouts, asyncio.get_running_loop())
+    there = Endpoint(backend, tls, name, "u")
+    pool = Pool(there, limits, timeouts, asyncio.get_running_loop())
     try:
         yield pool
     finally:

@@ -65,6 +65,7 @@ def test_a_certificate_that_is_not_accepted(
     tls: UpstreamTls,
     detail: str,
     loop_name: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     ca = backend_identity.cert if tls.ca else None
     settings = UpstreamTls(ca=ca, server_name=tls.server_name)
@@ -76,6 +77,8 @@ def test_a_certificate_that_is_not_accepted(
             exchange.start(pool)
             assert await exchange.wait() is Kind.CONNECT_FAILED
             assert detail in exchange.detail
+        (record,) = (one for one in caplog.records if one.name == "spooky.worker.pool")
+        assert record.getMessage().endswith(f": cannot connect: {exchange.detail}")
 
     run(test(), loop_name)
 

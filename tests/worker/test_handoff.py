@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from spooky.handover import Mailboxes
 from spooky.protocol.messages import Path
 from spooky.worker.handoff import READS_PER_WAKEUP, Handoff, Letter, seal, unseal
+from spooky.worker.steering import Hop
 
 ports = st.integers(0, 65535)
 words = st.integers(0, 2**32 - 1)
@@ -26,7 +27,15 @@ v6 = st.builds(
     st.none() | st.binary(min_size=16, max_size=16),
     words,
 )
-letters = st.builds(Letter, st.integers(0, 255), v4 | v6, st.binary(max_size=1500))
+octets = st.integers(0, 255)
+letters = st.builds(
+    Letter,
+    st.integers(0, 65535),
+    v4 | v6,
+    st.binary(max_size=1500),
+    st.sampled_from(Hop),
+    octets,
+)
 
 
 @given(letters)
@@ -36,7 +45,7 @@ def test_a_letter_is_unsealed_as_it_was_sealed(letter: Letter) -> None:
 
 def test_a_zone_is_carried_by_its_number() -> None:
     path = Path(("fe80::1%eth0", 443, 0, 7), ipaddress.ip_address("fe80::2").packed, 7)
-    assert unseal(seal(Letter(0, path, b"x"))).path == Path(
+    assert unseal(seal(Letter(0, path, b"x", Hop.DIRECT, 0))).path == Path(
         ("fe80::1", 443, 0, 7), path.local, path.interface
     )
 
@@ -56,7 +65,8 @@ def offices() -> Iterator[list[Handoff]]:
 
 
 def letter(number: int, size: int = 20) -> Letter:
-    return Letter(1, Path(("192.0.2.1", number), b"\xc0\x00\x02\x07"), bytes([number % 251]) * size)
+    path = Path(("192.0.2.1", number), b"\xc0\x00\x02\x07")
+    return Letter(1, path, bytes([number % 251]) * size, Hop.DIRECT, 0)
 
 
 def test_letters_reach_their_slot_in_order(offices: list[Handoff]) -> None:
@@ -72,18 +82,15 @@ def test_letters_reach_their_slot_in_order(offices: list[Handoff]) -> None:
 
 def test_the_largest_datagram_there_is_fits(offices: list[Handoff]) -> None:
     path = Path(("2001:db8::1", 1, 2, 3), bytes(16), 9)
-    largest = Letter(255, path, b"d" * 65_527)
+    largest = Letter(65_535, path, b"d" * 65_527, Hop.FINAL, 255)
     offices[0].send(2, largest)
     assert offices[2].receive() == [largest]
 
 
-@pytest.mark.parametrize(
-    ("slot", "elsewhere"), [(0, True), (1, False), (2, True), (3, False), (255, False)]
-)
-def test_only_slots_that_exist_are_elsewhere(
-    offices: list[Handoff], slot: int, elsewhere: bool
-) -> None:
-    assert offices[1].is_elsewhere(slot) is elsewhere
+@pytest.mark.parametrize("slot", [3, 255])
+def test_a_mailbox_that_was_made_later_drops_and_counts(offices: list[Handoff], slot: int) -> None:
+    offices[0].send(slot, letter(1))
+    assert (offices[0].sent, offices[0].dropped) == (0, 1)
 
 
 def test_a_full_mailbox_drops_and_counts_and_recovers(offices: list[Handoff]) -> None:

@@ -47,7 +47,9 @@ def test_a_plain_line() -> None:
 
 def test_a_plain_line_of_what_there_is_not() -> None:
     line = plain_line(dataclasses.replace(OUTCOME, **NOTHING), NOW).decode()
-    assert line.endswith("upstream=- backend=- backend_time=10.1ms retries=1 error=no_route id=-")
+    assert line.endswith(
+        'upstream=- backend=- backend_time=10.1ms retries=1 error=no_route id=- detail="why"'
+    )
 
 
 def test_a_json_line() -> None:
@@ -72,6 +74,22 @@ def test_a_json_line() -> None:
     empty = json.loads(json_line(dataclasses.replace(OUTCOME, **NOTHING), NOW))
     assert (empty["upstream"], empty["backend"]) == (None, None)
     assert (empty["error"], empty["detail"]) == ("no_route", "why")
+
+
+@pytest.mark.parametrize(
+    ("error", "detail", "end"),
+    [
+        (Kind.CONNECT_FAILED, "connection refused", ' id=00ff00ff detail="connection refused"'),
+        (Kind.BAD_RESPONSE, 'a "b"\n\x1b\u20ac\udcff\\', None),
+        (Kind.BAD_RESPONSE, "", " id=00ff00ff"),
+        (None, "not told", " id=00ff00ff"),
+    ],
+)
+def test_the_detail_of_an_error(error: Kind | None, detail: str, end: str | None) -> None:
+    line = plain_line(dataclasses.replace(OUTCOME, error=error, detail=detail), NOW).decode()
+    escaped = "a \\x22b\\x22\\x0a\\x1b\\xe2\\x82\\xac\\x5cudcff\\x5c"
+    assert line.endswith(f' id=00ff00ff detail="{escaped}"' if end is None else end)
+    assert line.isprintable()
 
 
 HOSTILE = [b'/"\n2023 forged', b"/\r\n", b"/\x1b[31m", b"/\\x22", b"/\x00", b"/\xc3\xa9", b"/\xff"]

@@ -1,6 +1,7 @@
 """Pools against real HTTP/2 servers, and against backends that cannot be had."""
 
 import asyncio
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame, SettingsFrame
 
 from spooky.errors import Kind
-from spooky.worker.pool import PoolStats, connections_to_open
+from spooky.worker.pool import Pool, PoolStats, connections_to_open
 from tests.e2e.backends import Backend
 from tests.e2e.content import content, digest
 from tests.e2e.processes import free_port
@@ -381,4 +382,127 @@ def test_close_ends_what_waits_and_what_runs(loop_name: str) -> None:
             late.start(pool)
             assert await late.wait() is Kind.DRAINING
 
+    run(test(), loop_name)
+
+
+# --- what the log hears ------------------------------------------------------------------------
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """What the pool logged, without the address."""
+    return [
+        (record.levelname, re.sub(r" 127\.0\.0\.1:\d+", "", record.getMessage()))
+        for record in caplog.records
+        if record.name == "spooky.worker.pool"
+    ]
+
+
+CLOSED = "it closed the connection without speaking HTTP/2"
+
+
+async def ask(pool: Pool) -> object:
+    exchange = get("/1k")
+    exchange.start(pool)
+    return await exchange.wait()
+
+
+@both_loops
+def test_a_backend_that_is_down_is_told_of_once(
+    loop_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        port = free_port()
+        async with pooled(port) as pool:
+            for _ in range(5):
+                assert await ask(pool) is Kind.CONNECT_FAILED
+        (record,) = caplog.records
+        assert record.getMessage() == (
+            f"backend u/b 127.0.0.1:{port}: cannot connect: connection refused"
+        )
+        assert record.levelname == "WARNING"
+
+    caplog.set_level("INFO")
+    run(test(), loop_name)
+
+
+def test_a_backend_that_comes_back_is_told_of(
+    nghttpd: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The way to it is a door that is shut at first."""
+
+    async def test() -> None:
+        is_open = False
+
+        async def door(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if not is_open:
+                return
+            behind, onward = await asyncio.open_connection("127.0.0.1", nghttpd.port)
+
+            async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+                while data := await source.read(65_536):
+                    sink.write(data)
+
+            try:
+                await asyncio.gather(carry(reader, onward), carry(behind, writer))
+            finally:
+                onward.close()
+
+        async with serving(door) as port, pooled(port) as pool:
+            assert await ask(pool) is Kind.CONNECT_FAILED
+            assert await ask(pool) is Kind.CONNECT_FAILED
+            is_open = True
+            assert [await ask(pool), await ask(pool)] == ["ok", "ok"]
+        assert told(caplog) == [
+            ("WARNING", f"backend u/b: cannot connect: {CLOSED}"),
+            ("INFO", "backend u/b: reachable again"),
+        ]
+
+    caplog.set_level("INFO")
+    run(test())
+
+
+def test_the_end_of_a_pool_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with serving(scripted()) as port, pooled(port) as pool:
+            exchange = get("/")
+            exchange.start(pool)
+            await until(lambda: stats_of(pool).connecting == 1, "an attempt")
+        assert await exchange.wait() is Kind.DRAINING
+        assert told(caplog) == []
+
+    caplog.set_level("INFO")
+    run(test())
+
+
+UNREACHABLE: list[tuple[str, Client | None, str, str]] = [
+    ("timeout", scripted(), "127.0.0.1", "not connected within 0.2 s"),
+    ("no HTTP/2", scripted(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "127.0.0.1", ""),
+    ("no such name", None, "no-such-name.invalid", "its name cannot be looked up: "),
+]
+
+
+@both_loops
+@pytest.mark.parametrize(
+    ("client", "host", "reason"),
+    [case[1:] for case in UNREACHABLE],
+    ids=[name for name, *_ in UNREACHABLE],
+)
+def test_why_it_cannot_be_reached(
+    client: Client | None,
+    host: str,
+    reason: str,
+    loop_name: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test() -> None:
+        timeouts = within(connect=5 if client is None else 0.2)
+        async with (
+            serving(client or scripted()) as port,
+            pooled(port, host=host, timeouts=timeouts) as pool,
+        ):
+            assert await ask(pool) in {Kind.CONNECT_FAILED, Kind.CONNECT_TIMEOUT}
+        (record,) = caplog.records
+        assert f": cannot connect: {reason}" in record.getMessage()
+
+    caplog.set_level("INFO")
     run(test(), loop_name)

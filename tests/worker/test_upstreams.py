@@ -9,6 +9,7 @@ from hyperframe.frame import SettingsFrame, WindowUpdateFrame
 
 from spooky.config.model import Backend, Route, Upstream
 from spooky.policy.balance import make_balancer
+from spooky.worker.connect import Endpoint
 from spooky.worker.pool import Pool
 from spooky.worker.upstreams import UpstreamGroup, Upstreams
 from tests.worker.pool_probe import (
@@ -32,7 +33,7 @@ def make_group(name: str, ports: list[int]) -> tuple[Upstream, UpstreamGroup]:
     backends = tuple(Backend(f"b{port}", "127.0.0.1", port) for port in ports)
     upstream = Upstream(name, (Route(path_prefix=f"/{name}"),), backends)
     loop = asyncio.get_running_loop()
-    pools = [Pool(backend, None, None, LIMITS, TIMEOUTS, loop) for backend in backends]
+    pools = [Pool(Endpoint(backend), LIMITS, TIMEOUTS, loop) for backend in backends]
     balancer = make_balancer("round-robin", [1] * len(pools), lambda: 0.5)
     return upstream, UpstreamGroup(upstream, pools, balancer)
 

@@ -1,0 +1,143 @@
+"""What a worker counts for each backend, and whom it charges with a failure."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+
+from spooky.config.model import Backend, Limits, Timeouts
+from spooky.errors import CONSEQUENCES, Kind, Origin
+from spooky.shm.segment import SharedMemory
+from spooky.shm.traffic import BUCKETS, TrafficColumn
+from spooky.worker.connect import Endpoint
+from spooky.worker.observe import Observer, Outcome
+from spooky.worker.pool import Pool
+from spooky.worker.traffic import BackendTraffic
+from tests.worker.test_observe import OUTCOME
+
+SLOT = 4
+ONE = Backend("one", "10.0.0.1", 80)
+TWO = Backend("two", "10.0.0.2", 80)
+SAME_AS_ONE = Backend("alias", "10.0.0.1", 80)
+ROWS = {ONE.identity: 3, TWO.identity: 0}
+GOOD = dataclasses.replace(OUTCOME, upstream="web", backend="one", retries=0)
+
+
+class Counted:
+    """A worker's traffic, and what others see of it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.memory = SharedMemory.create(16)
+        pools = [
+            (upstream, backend, Pool(Endpoint(backend), Limits(), Timeouts(), loop))
+            for upstream, backend in (("web", ONE), ("web", TWO), ("api", SAME_AS_ONE))
+        ]
+        self.traffic = BackendTraffic(self.memory.traffic, SLOT, ROWS, pools)
+
+    def of(self, backend: Backend) -> dict[TrafficColumn, int]:
+        total = self.memory.traffic.total(ROWS[backend.identity])
+        return {
+            column: total.get(column)
+            for column in TrafficColumn
+            if column < TrafficColumn.LATENCY and total.get(column)
+        }
+
+    def latency(self) -> list[int]:
+        return self.memory.traffic.total(ROWS[ONE.identity]).latency()
+
+
+@pytest.fixture
+def counted() -> Iterator[Counted]:
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        yield Counted(loop)
+
+
+def test_an_answered_exchange(counted: Counted) -> None:
+    counted.traffic.record(GOOD)
+    assert counted.of(ONE) == {
+        TrafficColumn.REQUESTS: 1,
+        TrafficColumn.OCTETS_IN: 1000,
+        TrafficColumn.OCTETS_OUT: 20,
+        TrafficColumn.BACKEND_TIME_US: 10_100,
+    }
+    assert counted.of(TWO) == {}
+
+
+def test_upstreams_share_the_row_of_a_backend_that_both_have(counted: Counted) -> None:
+    counted.traffic.record(GOOD)
+    counted.traffic.record(dataclasses.replace(GOOD, upstream="api", backend="alias"))
+    assert counted.of(ONE)[TrafficColumn.REQUESTS] == 2
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_failure_is_charged_to_whose_fault_it_is(counted: Counted, kind: Kind) -> None:
+    column = {
+        Origin.BACKEND: TrafficColumn.FAILURES,
+        Origin.CLIENT: TrafficColumn.CLIENT_FAILURES,
+        Origin.SELF: TrafficColumn.OWN_FAILURES,
+    }[CONSEQUENCES[kind].origin]
+    failed = dataclasses.replace(GOOD, error=kind, status=CONSEQUENCES[kind].status)
+    counted.traffic.record(failed)
+    found = counted.of(ONE)
+    charged = {
+        column: found[column]
+        for column in found
+        if "FAILURES" in column.name or column is TrafficColumn.ERROR_RESPONSES
+    }
+    assert charged == {column: 1}
+
+
+@pytest.mark.parametrize(("status", "errors"), [(200, 0), (499, 0), (500, 1), (599, 1)])
+def test_a_response_of_5xx_is_the_backend_s_own(counted: Counted, status: int, errors: int) -> None:
+    counted.traffic.record(dataclasses.replace(GOOD, status=status))
+    assert counted.of(ONE).get(TrafficColumn.ERROR_RESPONSES, 0) == errors
+    assert TrafficColumn.FAILURES not in counted.of(ONE)
+
+
+def test_a_retry_is_charged_to_the_backend_that_failed(counted: Counted) -> None:
+    observer = Observer(None, "plain", counted.traffic)
+    observer.record_retry("web", "two", Kind.CONNECT_FAILED)
+    observer.record(dataclasses.replace(GOOD, retries=1))
+    assert counted.of(TWO) == {
+        TrafficColumn.REQUESTS: 1,
+        TrafficColumn.FAILURES: 1,
+        TrafficColumn.RETRIES: 1,
+    }
+    assert counted.of(ONE)[TrafficColumn.REQUESTS] == 1
+    assert TrafficColumn.RETRIES not in counted.of(ONE)
+    assert observer.take_count() == 1
+
+
+@pytest.mark.parametrize(("upstream", "backend"), [("", ""), ("web", "")])
+def test_what_reached_no_backend_counts_for_none(
+    counted: Counted, upstream: str, backend: str
+) -> None:
+    counted.traffic.record(dataclasses.replace(GOOD, upstream=upstream, backend=backend))
+    assert counted.of(ONE) == counted.of(TWO) == {}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bucket"),
+    [
+        (0.0000015, 0),
+        (0.001, 0),
+        (0.001002, 1),
+        (0.003, 1),
+        (0.05, 4),
+        (60.0, BUCKETS - 2),
+        (60.01, BUCKETS - 1),
+        (1e6, BUCKETS - 1),
+    ],
+)
+def test_the_latency_buckets(counted: Counted, seconds: float, bucket: int) -> None:
+    outcome: Outcome = dataclasses.replace(GOOD, backend_duration=seconds)
+    counted.traffic.record(outcome)
+    assert counted.latency() == [int(place == bucket) for place in range(BUCKETS)]
+
+
+def test_what_was_never_sent_has_no_latency(counted: Counted) -> None:
+    never = dataclasses.replace(GOOD, backend_duration=0.0, error=Kind.CONNECT_FAILED)
+    counted.traffic.record(never)
+    assert counted.latency() == [0] * BUCKETS
