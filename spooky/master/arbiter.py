@@ -175,7 +175,7 @@ class Arbiter:
     def _look(self, now: float) -> None:
         """Enter in the fleet who has come round its loop."""
         # After a stop of the whole group, or a debugger, all heartbeats are old at first.
-        slept = now - self._looked_at > 3 * LOOK_S
+        slept = now - self._looked_at > 1.5 * LOOK_S
         self._looked_at = now
         for slot in self._fleet.every_slot():
             if slot.state in (SlotState.READY, SlotState.DRAINING):

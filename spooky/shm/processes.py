@@ -43,6 +43,8 @@ class Column(IntEnum):
     """Counter of new connections that were refused."""
     RESETS_TOTAL = 11
     """Counter of stateless resets that were sent."""
+    RETRIES_TOTAL = 12
+    """Counter of Retry packets that were sent."""
 
 
 COUNTERS: Final = frozenset(column for column in Column if column.name.endswith("_TOTAL"))

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from spooky.status.snapshot import BackendStatus, KeeperStatus, Snapshot, Usage, WorkerStatus
+from spooky.status.snapshot import (
+    BackendStatus,
+    IntakeStatus,
+    KeeperStatus,
+    Snapshot,
+    Usage,
+    WorkerStatus,
+)
 
 _MIB: Final = 1024 * 1024
 _PROCESS: Final = (
@@ -34,6 +41,7 @@ def as_table(snapshot: Snapshot) -> str:
     if master.last_reload is not None:
         word = "reloaded" if master.last_reload_succeeded else "last reload refused"
         head += f"\n{word}: " + " ".join(master.last_reload.split())
+    head += f"\n{_arrivals(snapshot.intake)}"
     generations = [
         (str(one.generation), one.state, str(one.workers), str(one.ready))
         for one in snapshot.generations
@@ -47,6 +55,14 @@ def as_table(snapshot: Snapshot) -> str:
     if snapshot.backends:
         parts.append(_align(_BACKEND, [_backend(one) for one in snapshot.backends]))
     return "\n\n".join(parts)
+
+
+def _arrivals(one: IntakeStatus) -> str:
+    return (
+        f"connections opened {one.connections_opened}, refused {one.connections_refused}; "
+        f"retries {one.retries_sent}, stateless resets {one.stateless_resets_sent}; "
+        f"datagrams handed over {one.datagrams_handed_over}, late {one.late_initials}"
+    )
 
 
 def _keeper(one: KeeperStatus) -> tuple[str, ...]:

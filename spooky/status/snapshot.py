@@ -15,7 +15,7 @@ import psutil
 
 from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Health
 from spooky.shm.instance import Admission, Cell, Instance, Serving
-from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState, Row
+from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState, ProcessTable, Row
 from spooky.shm.segment import SharedMemory
 from spooky.shm.traffic import LATENCY_LIMITS_MS, TrafficColumn, TrafficTotal
 
@@ -145,10 +145,24 @@ class BackendStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class IntakeStatus:
+    """What came in at the UDP ports since the instance was started, for all workers together."""
+
+    connections_opened: int
+    connections_refused: int
+    retries_sent: int
+    stateless_resets_sent: int
+    datagrams_handed_over: int
+    late_initials: int
+    """Those handed over because they wanted a connection of a worker that drains."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All of an instance."""
 
     master: MasterStatus
+    intake: IntakeStatus
     generations: tuple[GenerationStatus, ...]
     workers: tuple[WorkerStatus, ...]
     keepers: tuple[KeeperStatus, ...]
@@ -167,12 +181,24 @@ def take(pid: int, memory: SharedMemory) -> Snapshot:
     generations = _generations(workers, memory.instance.serving())
     return Snapshot(
         master=_master(pid, memory.instance, generations, now_ms, usages[pid]),
+        intake=_intake(memory.processes),
         generations=generations,
         workers=workers,
         keepers=tuple(
             _keeper(row, now_ms, usages) for row in keepers if row.state is not ProcessState.GONE
         ),
         backends=tuple(_backends(memory)),
+    )
+
+
+def _intake(processes: ProcessTable) -> IntakeStatus:
+    return IntakeStatus(
+        connections_opened=processes.total(Column.OPENED_TOTAL),
+        connections_refused=processes.total(Column.REFUSED_TOTAL),
+        retries_sent=processes.total(Column.RETRIES_TOTAL),
+        stateless_resets_sent=processes.total(Column.RESETS_TOTAL),
+        datagrams_handed_over=processes.total(Column.HANDED_OVER_TOTAL),
+        late_initials=processes.total(Column.LATE_TOTAL),
     )
 
 

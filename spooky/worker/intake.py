@@ -72,6 +72,7 @@ class IntakeCounters:
     refused: int = 0
     resets: int = 0
     opened: int = 0
+    retries: int = 0
     late: int = 0
     """Wanted a connection of this worker after it was no longer the one that serves."""
 
@@ -258,6 +259,7 @@ class Intake(ClientHome):
             scid = cids.mint(port.settings.slot, os.urandom(cids.RANDOM_OCTETS))
             rand = os.urandom(SEED_OCTETS)
             token = self._tokens.seal(initial, path, scid, time.monotonic(), rand)
+            self.counters.retries += 1
             port.udp.send([(make_retry(initial, scid, token), path)])
         else:
             self._open(port, initial.dcid, data, path, None)

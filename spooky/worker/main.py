@@ -145,6 +145,7 @@ class Worker:
             (Column.LATE_TOTAL, counters.late),
             (Column.REFUSED_TOTAL, counters.refused),
             (Column.RESETS_TOTAL, counters.resets),
+            (Column.RETRIES_TOTAL, counters.retries),
         ]
 
     def _flush_access(self) -> None:

@@ -555,3 +555,42 @@ def test_systemd_is_told(tmp_path: Path, abstract: bool) -> None:
             assert told()[0] == "READY=1"
             running.send(signal.SIGTERM)
             assert told()[0] == "STOPPING=1"
+
+
+def test_the_watchdog_hears_that_the_loop_turns(tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service_manager:
+        service_manager.bind(address)
+        service_manager.settimeout(15)
+        variables = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "600000"}
+        with master(tmp_path, variables, workers=1):
+            told: list[str] = []
+            while told.count("WATCHDOG=1") < 3:
+                told += service_manager.recv(4096).decode().split("\n")
+            assert "READY=1" in told
+
+
+# --- the watch ---------------------------------------------------------------------------------
+
+
+def test_a_change_of_the_configuration_is_a_reload(tmp_path: Path) -> None:
+    ports = [free_port()]
+    with master(tmp_path, workers=1, ports=ports, watch=True) as running:
+        running.is_up()
+        configure(tmp_path, workers=2, ports=ports, watch=False)
+        running.says("the configuration, or a file that it names, has changed")
+        running.says("generation 2 serves with 2 workers")
+        configure(tmp_path, workers=1, ports=ports)
+        running.send(signal.SIGUSR1)
+        running.says("logs reopened")
+        assert running.stderr().count("reloading the configuration") == 1, "switched off"
+
+
+def test_a_broken_change_is_refused_once(tmp_path: Path) -> None:
+    with master(tmp_path, workers=1, watch=True) as running:
+        running.is_up()
+        configure(tmp_path, broken=True)
+        running.says("reload refused, the old configuration stays")
+        running.send(signal.SIGHUP)
+        running.says("reload refused, the old configuration stays", 2)
+        assert running.stderr().count("has changed") == 1

@@ -46,6 +46,7 @@ def read(folder: Path) -> Resolved:
         drain_timeout=settings.get("drain_timeout", 30.0),
         worker_timeout=settings.get("worker_timeout", 10.0),
         steering=settings.get("steering", "auto"),
+        watch=settings.get("watch", False),
         pid=folder / "spooky.pid",
     )
     return Resolved(config, (settings.get("behaviour", "good"),), {})

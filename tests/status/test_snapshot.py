@@ -154,6 +154,10 @@ KEYS = {
     "master": (
         "generation last_reload last_reload_succeeded pid reloads state uptime_s usage version"
     ),
+    "intake": (
+        "connections_opened connections_refused datagrams_handed_over late_initials retries_sent "
+        "stateless_resets_sent"
+    ),
     "generations": "generation ready state workers",
     "workers": ("connections generation heartbeat_age_s in_flight pid requests slot state usage"),
     "keepers": "generation heartbeat_age_s pid state usage",
