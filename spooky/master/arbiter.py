@@ -197,6 +197,7 @@ class Arbiter:
                 case Heritage():
                     self._succession.hear_predecessor(key.data)
         self._succession.check_time(time.monotonic())
+        self._succession.release_slots()
         for number in self._inbox.take():
             self._command(number)
         for child, how in self._nursery.reap():

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import psutil
 import setproctitle
 
 from spooky import __version__
@@ -24,7 +25,7 @@ from spooky.master.rollout import Rollout
 from spooky.master.slots import Fleet, Slot, Stop
 from spooky.master.takeover import Heritage, Successor
 from spooky.shm.instance import Cell
-from spooky.shm.processes import KEEPER_ROWS
+from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class Succession:
     arguments: str
     successor: Successor | None = None
     successor_due: float = 0.0
+    is_in_charge: bool = False
+    """It has taken over: masters before it start no process any more."""
 
     def __post_init__(self) -> None:
         if self.heritage is not None:
@@ -75,12 +78,13 @@ class Succession:
             return
         log.info("upgrading: starting a new master")
         fleet = self.fleet
+        own = (one.slots for one in fleet.generations.values())
         state = {
             **self.estate.describe(),
             "pid": os.getpid(),
             "last_generation": fleet.last_generation,
             "keeper": sum(KEEPER_ROWS) - fleet.keeper.number,
-            "taken": [[one.slots.start, one.slots.stop] for one in fleet.generations.values()],
+            "taken": [[one.start, one.stop] for one in (*own, *fleet.taken)],
         }
         try:
             new = takeover.start(state, self.estate.filenos(), self.notifier.environment())
@@ -131,19 +135,49 @@ class Succession:
 
     def take_over(self) -> None:
         """As a new master: be the one that operators find, and let the old one drain."""
-        if self.heritage is not None and self.fleet.taken:
+        if self.heritage is not None and not self.is_in_charge:
+            self.is_in_charge = True
             self.estate.memory.instance.set(Cell.MASTER_PID, os.getpid())
             self.estate.memory.instance.set_version(__version__)
             self.pidfile.write(self.predecessor)
             self.heritage.say(takeover.READY)
 
     def hear_predecessor(self, heritage: Heritage) -> None:
-        """Take in that the old master is gone, with its slots."""
+        """Take in that the old master is gone."""
         if heritage.is_over():
             self.selector.unregister(heritage.channel)
-            self.fleet.taken = ()
+
+    def release_slots(self) -> None:
+        """Take the slots of masters before this one whose processes are gone.
+
+        There may be several of them, of which one was the master before another. What is left of
+        one that was killed, and cannot say so any more, is seen by its process numbers.
+        """
+        if not self.is_in_charge or not self.fleet.taken:
+            return
+        left = tuple(one for one in self.fleet.taken if any(map(self._is_occupied, one)))
+        if left != self.fleet.taken:
+            self.fleet.taken = left
             self.rollout.steer()
             self.rollout.release_backends()
+
+    def _is_occupied(self, slot: int) -> bool:
+        memory = self.estate.memory
+        if memory.processes.state(slot) is ProcessState.GONE:
+            return False
+        pid = memory.processes.row(slot).get(Column.PID)
+        if pid and not _is_alive(pid):
+            memory.bury(slot)
+            return False
+        return True
+
+
+def _is_alive(pid: int) -> bool:
+    """Say whether a process is there; a zombie, which its new parent has not seen yet, is not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def fleet_beside(state: Mapping[str, Any]) -> Fleet:

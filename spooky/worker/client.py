@@ -61,6 +61,7 @@ class Client:
     """A client connection and its exchanges."""
 
     __slots__ = (
+        "_asked",
         "_begun",
         "_closing",
         "_ended",
@@ -93,6 +94,8 @@ class Client:
         self._exchanges: dict[int, Exchange] = {}
         self._ended: set[int] = set()
         """Exchanges that ended since the last events of the engine."""
+        self._asked = False
+        """A request has begun to come."""
         self._begun: dict[int, float] = {}
         """Streams whose head has not all come, and since when; the oldest is the first."""
         self._quiet_since = time.monotonic()
@@ -246,6 +249,8 @@ class Client:
                 self.server_name = event.server_name
                 self._ready_by = None
                 self._stir(time.monotonic())
+                if self._farewell is not None:
+                    self._farewell.await_first_request()
             case Closed():
                 log.debug("client %s: closed: %s", self.path.peer[0], event.reason or "in order")
                 self._begin_to_close()
@@ -276,6 +281,7 @@ class Client:
     # --- heads that are late ----------------------------------------------------------------
 
     def _begin(self, stream: int) -> None:
+        self._asked = True
         now = time.monotonic()
         self._stir(now)
         if self._services.limits.request_header_timeout:
@@ -317,6 +323,8 @@ class Client:
             now = time.monotonic()
             since = now if self._ready_by else self._quiet_since
             self._farewell = Farewell(quiet, since, now + announce_after)
+            if not self._asked:
+                self._farewell.await_first_request()
             if self._closing:
                 self._farewell.closes(now)
             self._home.touch(self)

@@ -16,6 +16,9 @@ RELOAD_QUIET_S = 1.0
 """The quiet period where a successor serves: nobody waits for us, and a client may be slow."""
 STOP_QUIET_S = 0.25
 """The quiet period where the program stops: somebody waits for its end."""
+FIRST_REQUEST_S = 4.0
+"""How much longer a first request may take where a successor serves: what the client came for is
+on its way, and many clients do not repeat a first request that fails."""
 STRETCH = 2
 """How many quiet periods it may take at most to wait for a path that is slow, or says so."""
 PROBE_TIMEOUTS = 3
@@ -63,6 +66,11 @@ class Farewell:
         """Take note that the client did something that may lead to a request."""
         self._since = now
         self._looks_until = None
+
+    def await_first_request(self) -> None:
+        """Take note that the client has not asked for anything yet, since it came."""
+        if self.is_patient:
+            self._since += FIRST_REQUEST_S
 
     def is_over(self, now: float, probe_timeout: float, *, busy: bool) -> bool:
         """Say whether to close; `busy`: a request is open or a response on its way."""

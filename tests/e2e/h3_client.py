@@ -273,6 +273,11 @@ class H3Client(QuicConnectionProtocol):
         self._quic.stop_stream(exchange.stream, code)
         self.transmit()
 
+    def poke(self) -> None:
+        """Send something that has to be acknowledged."""
+        self._quic.send_ping(id(self))
+        self.transmit()
+
     def transmit(self) -> None:
         """Send what is due, unless the client has vanished."""
         if self._transport is not None and not self._transport.is_closing():

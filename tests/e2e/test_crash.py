@@ -9,7 +9,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import psutil
@@ -20,7 +20,7 @@ from tests.e2e import steering as modes
 from tests.e2e.backends import Backend
 from tests.e2e.conftest import Spooky
 from tests.e2e.content import KIB, digest
-from tests.e2e.h3_client import STATELESS_RESET, H3Client, connect
+from tests.e2e.h3_client import STATELESS_RESET, Exchange, H3Client, connect
 from tests.e2e.processes import wait_until
 from tests.e2e.spooky_process import SpookyProcess, upstream
 
@@ -32,6 +32,7 @@ KNOWN_S = 1.0
 """Within this time the clients of a dead worker must know, and its replacement must serve."""
 WORKER_TIMEOUT_S = 2.0
 PAUSE_S = 0.03
+PING_S = 0.2
 REQUEST_S = 10.0
 
 
@@ -53,12 +54,24 @@ class User:
     over_at: float | None = None
     """When its connection was over, by the monotonic clock."""
 
+    async def _over(self, exchange: Exchange) -> None:
+        """Wait for the end, and let the server hear of the client meanwhile.
+
+        One that has nothing to send, and nothing to be acknowledged, cannot be told anything.
+        """
+        for _ in range(round(REQUEST_S / PING_S)):
+            with suppress(AssertionError):
+                await self.client.over(exchange, PING_S)
+                return
+            self.client.poke()
+        raise AssertionError(f"not within {REQUEST_S:g} s: the end of a request")
+
     async def ask(self, is_over: asyncio.Event) -> None:
         """Ask until told to stop, or until the connection is over."""
         while not is_over.is_set() and self.over_at is None:
             exchange = self.client.open("GET", "/asgi/status?code=204")
             try:
-                await self.client.over(exchange, REQUEST_S)
+                await self._over(exchange)
             except AssertionError as error:
                 self.failures.append(str(error))
             if self.client.terminated:

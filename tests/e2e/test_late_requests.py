@@ -38,10 +38,23 @@ def test_client_that_never_asks(running: SpookyProcess) -> None:
     async def scenario() -> None:
         async with connect(running.port) as client:
             await _reload(running)
-            await client.until(lambda: client.terminated is not None, "the end", 5.0)
+            await client.until(lambda: client.terminated is not None, "the end", 8.0)
             assert client.goaways
 
     asyncio.run(scenario())
+
+
+def test_first_request_that_comes_late(running: SpookyProcess) -> None:
+    """A client that has just connected came for something, and may be slow to say so."""
+
+    async def scenario() -> int:
+        async with connect(running.port) as client:
+            await _reload(running)
+            with pytest.raises(AssertionError, match="the end"):
+                await client.until(lambda: client.terminated is not None, "the end", 2.5)
+            return (await client.get("/asgi/status?code=204")).status
+
+    assert asyncio.run(scenario()) == 204
 
 
 @pytest.mark.parametrize("late_s", [0.4, 3.0])

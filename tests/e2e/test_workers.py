@@ -248,7 +248,7 @@ def test_new_connections_lose_nothing_to_reloads(spooky: Spooky, asgi: Backend) 
         await asyncio.gather(*tasks)
 
     asyncio.run(scenario())
-    assert ended[204, None] > 100
+    assert ended[204, None] > 30
     assert set(ended) == {(204, None)}, ended
 
 
@@ -275,7 +275,7 @@ def test_closed_connections_leave_no_memory_behind(spooky: Spooky, asgi: Backend
     async def churn(count: int) -> None:
         for _ in range(count):
             async with connect(running.port) as client:
-                assert await _still_serves(client)
+                assert (await client.get("/asgi/status?code=204")).status == 204
 
     async def many(count: int) -> None:
         await asyncio.gather(*(churn(count // 8) for _ in range(8)))

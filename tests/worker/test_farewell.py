@@ -3,6 +3,7 @@
 import pytest
 
 from spooky.worker.farewell import (
+    FIRST_REQUEST_S,
     HEAD_START_S,
     LAST_LOOK_S,
     STRETCH,
@@ -94,3 +95,15 @@ def test_first_goaways_follow_the_close_of_the_quiet_one_after_the_other() -> No
     ]
     assert announcements(1.0, 0) == []
     assert HEAD_START_S > 2 * LAST_LOOK_S
+
+
+@pytest.mark.parametrize(("quiet", "more"), [(1.0, FIRST_REQUEST_S), (0.25, 0.0)])
+def test_a_first_request_may_take_longer_where_a_successor_serves(
+    quiet: float, more: float
+) -> None:
+    farewell = Farewell(quiet, 100.0, 100.0)
+    farewell.announced = True
+    farewell.await_first_request()
+    assert farewell.due(FAST) == 100.0 + quiet + more
+    farewell.stir(102.0)
+    assert farewell.due(FAST) == 102.0 + quiet, "it has asked"
