@@ -223,6 +223,7 @@ class Client:
         for event in events:
             match event:
                 case RequestHead():
+                    self._asked = True
                     self._begun.pop(event.stream, None)
                     exchange = Exchange(self, self._engine, self._services, event.stream)
                     exchanges[event.stream] = exchange

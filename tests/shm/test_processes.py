@@ -72,6 +72,7 @@ def test_counters_are_named_so() -> None:
         "LATE_TOTAL",
         "REFUSED_TOTAL",
         "RESETS_TOTAL",
+        "RETRIES_TOTAL",
     }
 
 
