@@ -29,7 +29,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 WORKERS = 4
 CONNECTIONS = 40
 KNOWN_S = 1.0
-"""Within this time the clients of a dead worker must know, and its replacement must serve."""
+"""Within this time the clients of a dead worker must know."""
+AGAIN_S = 1.0
+"""The replacement is there within the same time; a client that is to find it may have to connect
+several times, for others serve new connections as well."""
 WORKER_TIMEOUT_S = 2.0
 PAUSE_S = 0.03
 PING_S = 0.2
@@ -69,16 +72,17 @@ class User:
     async def ask(self, is_over: asyncio.Event) -> None:
         """Ask until told to stop, or until the connection is over."""
         while not is_over.is_set() and self.over_at is None:
-            exchange = self.client.open("GET", "/asgi/status?code=204")
-            try:
-                await self._over(exchange)
-            except AssertionError as error:
-                self.failures.append(str(error))
+            # The end may also come between two requests, as the answer to an acknowledgement.
+            if not self.client.terminated:
+                exchange = self.client.open("GET", "/asgi/status?code=204")
+                try:
+                    await self._over(exchange)
+                except AssertionError as error:
+                    self.failures.append(str(error))
+                self.answered += exchange.status == 204
             if self.client.terminated:
                 self.over_at = time.monotonic()
                 self.failures.append(self.client.terminated.reason_phrase)
-            elif exchange.status == 204:
-                self.answered += 1
             await asyncio.sleep(PAUSE_S)
 
 
@@ -161,7 +165,7 @@ def _check(aftermath: Aftermath, steering: str, within_s: float) -> None:
     assert aftermath.unharmed == CONNECTIONS - len(aftermath.told), aftermath
     assert set(aftermath.reasons) == {STATELESS_RESET}, aftermath
     assert max(aftermath.told) < within_s, aftermath
-    assert aftermath.replaced < within_s, aftermath
+    assert aftermath.replaced < within_s + AGAIN_S, aftermath
 
 
 @modes.both
