@@ -23,7 +23,7 @@ from spooky.config.model import Config
 from spooky.errors import ConfigError, ExitCode, SpookyError, StartupError
 from spooky.master import pidfile, signals, takeover
 from spooky.master.blueprint import Program, Resolved
-from spooky.shm.instance import Admission, Cell, Instance
+from spooky.shm.instance import Admission, Cell, Change, Instance
 from spooky.shm.segment import attach_to
 
 DEFAULT_CONFIG: Final = Path("/etc/spooky/config.yaml")
@@ -43,7 +43,11 @@ COMMANDS: Final[dict[str, tuple[int, ...]]] = {
     "resume": (signals.RESUME_INSTANCE,),
 }
 
-_DONE: Final = {"reload": "reloaded", "upgrade": "upgraded"}
+_CHANGES: Final = {
+    "reload": (Change.RELOAD, "reloaded", "configuration"),
+    "upgrade": (Change.UPGRADE, "upgraded", "program"),
+}
+"""What is waited for, and the words for its good and its bad end."""
 
 EPILOG: Final = """\
 commands:
@@ -98,7 +102,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError:
+        # Whoever read has seen enough; nor is the interpreter to complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILURE
+
+
+def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["demo"]:
         from spooky.demo.run import main as demo  # noqa: PLC0415 - it needs clients and servers
 
@@ -187,12 +199,16 @@ def signal_master(command: str, config: Path | None, named: Path | None) -> Exit
         named, wait_s = named or found.pid, found.drain_timeout + STOP_WAIT_S
     pid = pidfile.running_master(named)
     instance = attach_to(pid).instance
-    before = instance.get(Cell.RELOADS_BEGUN)
+    before = {
+        # A reload that began before may have read the file before it was changed.
+        "reload": instance.begun(Change.RELOAD),
+        "upgrade": instance.outcome(Change.UPGRADE).ended,
+    }
     for number in COMMANDS[command]:
         _send(pid, number)
     match command:
         case "reload" | "upgrade":
-            _report_change(command, pid, instance, before)
+            _report_change(command, instance, before[command])
         case "drain":
             _wait_for_admission(pid, instance, Admission.DRAINED)
             print("new connections are refused; -s resume takes them again")
@@ -252,19 +268,22 @@ def _send(pid: int, number: int) -> None:
         return
 
 
-def _report_change(command: str, pid: int, instance: Instance, before: int) -> None:
-    """Wait for the end of a change that began after `before` others, and say how it went."""
+def _report_change(command: str, instance: Instance, before: int) -> None:
+    """Wait until more than `before` changes of a kind have ended; say how the last one went."""
+    change, done, stays = _CHANGES[command]
     told_at = time.monotonic() + PATIENCE_S
-    while (outcome := instance.outcome()).ended <= before:
-        if not pidfile.is_master(pid) and instance.outcome().ended <= before:
+    while (outcome := instance.outcome(change)).ended <= before:
+        # Not the one that was told: another may have taken over since.
+        pid = instance.get(Cell.MASTER_PID)
+        if not pidfile.is_master(pid) and instance.outcome(change).ended <= before:
             raise StartupError(f"process {pid} ended meanwhile; its log says why")
         if told_at and time.monotonic() > told_at:
             told_at = 0.0
             _complain(f"process {pid} is still at it; its log says what it waits for")
         time.sleep(POLL_S)
     if not outcome.succeeded:
-        raise StartupError(f"the old configuration stays: {outcome.text}")
-    print(f"{_DONE[command]}: {outcome.text}")
+        raise StartupError(f"the old {stays} stays: {outcome.text}")
+    print(f"{done}: {outcome.text}")
 
 
 def _wait_for_admission(pid: int, instance: Instance, wanted: Admission) -> None:

@@ -125,6 +125,7 @@ class Arbiter:
     def _serve(self) -> ExitCode:
         warn_about_rights(self._first.config)
         tell(self._first.resolved)
+        self._rollout.warn_of_what_stays(self._first.config)
         generation = self._rollout.open(self._first)
         if self._succession.heritage is None:
             self._instance.set(Cell.MASTER_PID, os.getpid())
@@ -196,12 +197,13 @@ class Arbiter:
                     self._succession.hear_successor(key.data)
                 case Heritage():
                     self._succession.hear_predecessor(key.data)
-        self._succession.check_time(time.monotonic())
-        self._succession.release_slots()
         for number in self._inbox.take():
             self._command(number)
         for child, how in self._nursery.reap():
             self._bury(child, how)
+        self._succession.check_time(time.monotonic())
+        self._succession.begin_if_wanted()
+        self._succession.release_slots()
 
     def _command(self, number: int) -> None:
         match signals.COMMANDS[number]:
@@ -212,7 +214,7 @@ class Arbiter:
             case Command.REOPEN:
                 self._reopen()
             case Command.UPGRADE:
-                self._succession.begin()
+                self._succession.want()
             case Command.DRAIN:
                 self._admit_clients(Admission.DRAINED)
             case Command.RESUME:
@@ -228,6 +230,7 @@ class Arbiter:
         self._fleet.request_stop(time.monotonic())
         self._succession.fail("the server is stopping")
         if self._fleet.stop is Stop.NOW:
+            self._succession.pass_on_stop()
             log.info("%s: stopping at once", signals.describe(number))
             return
         log.info("%s: stopping once open requests are done", signals.describe(number))

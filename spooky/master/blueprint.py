@@ -82,7 +82,14 @@ class Estate:
     def __init__(self, program: Program, config: Config, left: dict[str, Any] | None) -> None:
         """Make it, or take over what a master before this one `left`, as it `describe`d it."""
         self._program = program
-        self.sockets = Sockets(config.steering)
+        self.was_left = left is not None
+        self.fixed: dict[str, Any] = (
+            {"steering": config.steering, "limits.backend_rows": config.limits.backend_rows}
+            if left is None
+            else left["fixed"]
+        )
+        """What the configuration said of things that only a new start changes."""
+        self.sockets = Sockets(self.fixed["steering"])
         if left is None:
             self.memory = SharedMemory.create(config.limits.backend_rows)
             self._keys = SharedKeys(reset=secrets.token_bytes(32), token=secrets.token_bytes(32))
@@ -95,6 +102,7 @@ class Estate:
     def describe(self) -> dict[str, Any]:
         """Say in plain values what there is. It has the keys, so it is for no other eyes."""
         return {
+            "fixed": self.fixed,
             "memory": self.memory.fd,
             "reset": self._keys.reset.hex(),
             "token": self._keys.token.hex(),

@@ -9,7 +9,7 @@ from typing import Final
 
 import psutil
 
-from spooky.master.pidfile import TITLE
+from spooky.master.pidfile import FORMER_TITLE, TITLE
 
 CHILD_TITLES: Final = ("spooky: worker", "spooky: keeper")
 
@@ -48,7 +48,7 @@ def _is_orphan(process: psutil.Process) -> bool:
         parent = process.parent()
     except psutil.Error:
         return False
-    return parent is None or not _title(parent).startswith(TITLE)
+    return parent is None or not _title(parent).startswith((TITLE, FORMER_TITLE))
 
 
 def _holds(process: psutil.Process, port: int) -> bool:

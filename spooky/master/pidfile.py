@@ -15,6 +15,8 @@ from spooky.errors import StartupError
 
 TITLE = "spooky: master"
 """What the title of every master begins with."""
+FORMER_TITLE = "spooky: former master"
+"""The same once another master has taken over, and this one drains."""
 
 log = logging.getLogger(__name__)
 

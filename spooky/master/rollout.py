@@ -8,6 +8,7 @@ decides nothing: `plan` says when, the arbiter calls.
 import logging
 import time
 from operator import attrgetter
+from typing import Final
 
 from spooky import log as logs
 from spooky.config.files import files_of
@@ -19,10 +20,15 @@ from spooky.master.notify import Notifier
 from spooky.master.slots import Fleet, Generation
 from spooky.master.sockets import Crew
 from spooky.master.watch import Watch
-from spooky.shm.instance import Serving
+from spooky.shm.instance import Change, Serving
 from spooky.shm.processes import SLOT_LIMIT
 
 log = logging.getLogger(__name__)
+
+_FAILED: Final = {
+    Change.RELOAD: ("reload", "configuration"),
+    Change.UPGRADE: ("upgrade", "program"),
+}
 
 
 class Rollout:
@@ -44,7 +50,9 @@ class Rollout:
         self._sockets = estate.sockets
         self._instance = estate.memory.instance
         self._notifier = notifier
-        self._first = first
+        self._fixed = {"pid": first.pid, **estate.fixed}
+        self._change = Change.UPGRADE if estate.was_left else Change.RELOAD
+        """What the next generation comes by."""
         self.blueprints: dict[int, Blueprint] = {}
 
     def open(self, blueprint: Blueprint) -> Generation:
@@ -63,7 +71,7 @@ class Rollout:
         """Read the configuration anew and begin a generation from it, or say why not."""
         log.info("reloading the configuration")
         self._notifier.reloading()
-        self._instance.begin_reload()
+        self._instance.begin_change(Change.RELOAD)
         if self._watch is not None:
             self._watch.mark()
         try:
@@ -81,15 +89,18 @@ class Rollout:
         """Make all that the new configuration needs besides processes."""
         config = resolved.config
         check_workers(config)
-        for key in ("pid", "steering", "limits.backend_rows"):
-            value = attrgetter(key)
-            if (was := value(self._first)) != value(config):
-                log.warning("%s: still %s; restart to change it", key, was)
+        self.warn_of_what_stays(config)
         tell(resolved)
         blueprint = self._estate.blueprint(resolved)
         blueprint.prepare_logs()
         self._sockets.bind(config.listen, config.admin, config.limits)
         return blueprint
+
+    def warn_of_what_stays(self, config: Config) -> None:
+        """Log what a configuration says and only a new start changes."""
+        for key, was in self._fixed.items():
+            if attrgetter(key)(config) != was:
+                log.warning("%s: still %s; restart to change it", key, was)
 
     def look_for_changes(self, now: float) -> None:
         """Wish for a reload when the configuration or a file that it names has changed."""
@@ -109,13 +120,14 @@ class Rollout:
         else:
             self._watch.follow(paths)
 
-    def give_up(self, reason: str, what: str = "reload") -> None:
-        """Say that a reload, or `what` it was, failed, and why."""
+    def give_up(self, reason: str, change: Change = Change.RELOAD) -> None:
+        """Say that a reload, or an upgrade, failed, and why."""
+        what, stays = _FAILED[change]
         for line in reason.splitlines():
             log.error("%s refused: %s", what, line)
-        log.error("%s refused, the old configuration stays", what)
+        log.error("%s refused, the old %s stays", what, stays)
         self.release_backends()
-        self._instance.end_reload(reason, succeeded=False)
+        self._instance.end_change(change, reason, succeeded=False)
         self._notifier.ready(f"serving; the last {what} was refused")
 
     def place(self, generation: Generation) -> None:
@@ -144,7 +156,8 @@ class Rollout:
         log.info("generation %d serves with %d workers", number, workers)
         if is_reload:
             text = f"generation {number}, {workers} worker{'s' if workers > 1 else ''}"
-            self._instance.end_reload(text, succeeded=True)
+            self._instance.end_change(self._change, text, succeeded=True)
+        self._change = Change.RELOAD
         self._notifier.ready(f"serving with {workers} workers")
 
     def retire(self, generation: int) -> None:

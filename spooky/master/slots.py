@@ -210,7 +210,9 @@ class Fleet:
     slots: dict[int, Slot] = field(default_factory=dict)
     """Those of the generations that there are, by number."""
     taken: tuple[range, ...] = ()
-    """Slots of another master, from which this one takes over."""
+    """Slots of other masters, from which this one takes over, while they have processes."""
+    awaits_taken: bool = False
+    """The end is not before theirs: whoever stops the instance means all of it."""
     generations: dict[int, Generation] = field(default_factory=dict)
     active: int | None = None
     rolling: int | None = None

@@ -5,9 +5,11 @@ until it hears that the new one does, and drains then. If the new one fails, or 
 never happened.
 """
 
+import contextlib
 import logging
 import os
 import selectors
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,11 +22,11 @@ from spooky import __version__
 from spooky.master import takeover
 from spooky.master.blueprint import Estate
 from spooky.master.notify import Notifier
-from spooky.master.pidfile import Pidfile
+from spooky.master.pidfile import FORMER_TITLE, Pidfile
 from spooky.master.rollout import Rollout
 from spooky.master.slots import Fleet, Slot, Stop
 from spooky.master.takeover import Heritage, Successor
-from spooky.shm.instance import Cell
+from spooky.shm.instance import Cell, Change
 from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class Succession:
     arguments: str
     successor: Successor | None = None
     successor_due: float = 0.0
+    is_wanted: bool = False
     is_in_charge: bool = False
     """It has taken over: masters before it start no process any more."""
 
@@ -70,12 +73,25 @@ class Succession:
             if one is not None:
                 one.channel.close()
 
-    def begin(self) -> None:
-        """Start the program that is installed now, to take over from this process."""
-        self.estate.memory.instance.begin_reload()
-        if reason := self._objection():
-            self.rollout.give_up(reason, "upgrade")
+    def want(self) -> None:
+        """Wish for an upgrade; several wishes before its end are one."""
+        if not self.fleet.is_superseded:
+            self.is_wanted = True
+
+    def begin_if_wanted(self) -> None:
+        """Begin an upgrade that is wanted, once nothing is in its way."""
+        busy = self.successor is not None or self.fleet.rolling is not None
+        if not self.is_wanted or busy:
             return
+        self.is_wanted = False
+        self.estate.memory.instance.begin_change(Change.UPGRADE)
+        if reason := self._objection():
+            self.rollout.give_up(reason, Change.UPGRADE)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Start the program that is installed now, to take over from this process."""
         log.info("upgrading: starting a new master")
         fleet = self.fleet
         own = (one.slots for one in fleet.generations.values())
@@ -89,7 +105,7 @@ class Succession:
         try:
             new = takeover.start(state, self.estate.filenos(), self.notifier.environment())
         except OSError as error:
-            self.rollout.give_up(f"cannot start a new master: {error.strerror}", "upgrade")
+            self.rollout.give_up(f"cannot start a new master: {error.strerror}", Change.UPGRADE)
             return
         self.successor, self.successor_due = new, time.monotonic() + UPGRADE_TIMEOUT_S
         self.selector.register(new.channel, selectors.EVENT_READ, new)
@@ -99,11 +115,7 @@ class Succession:
         """Say why there cannot be an upgrade now; empty: there can."""
         if os.getpid() == 1:
             return "process 1 cannot hand over: its end would end the container"
-        if self.successor is not None or self.fleet.is_superseded:
-            return "another upgrade is under way"
-        if self.fleet.rolling is not None or self.fleet.stop is not Stop.NO:
-            return "a reload or stop is under way"
-        return ""
+        return "" if self.fleet.stop is Stop.NO else "the server is stopping"
 
     def hear_successor(self, new: Successor) -> None:
         """Take in what the new master says."""
@@ -114,18 +126,33 @@ class Succession:
                 log.info("process %d serves now; this one ends when its clients are done", new.pid)
                 self._let_go(new)
                 self.notifier.successor(new.pid)
+                self._bequeath_wishes(new)
                 self.fleet.is_superseded = True
                 self.fleet.request_stop(time.monotonic())
-                setproctitle.setproctitle(f"spooky: former master {self.arguments}")
+                setproctitle.setproctitle(f"{FORMER_TITLE} {self.arguments}")
             case reason:
                 self.fail(reason or "the new master ended before it was ready")
+
+    def _bequeath_wishes(self, new: Successor) -> None:
+        """Have a reload that was asked for meanwhile done by the new master."""
+        self.is_wanted = False
+        if self.fleet.reload_wanted:
+            self.fleet.reload_wanted = False
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(new.pid, signal.SIGHUP)
+
+    def pass_on_stop(self) -> None:
+        """Have the master before this one, which drains, stop at once."""
+        if self.is_in_charge and self.predecessor is not None and self.fleet.taken:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.predecessor, signal.SIGTERM)
 
     def fail(self, reason: str) -> None:
         """Send the new master away, if there is one, and go on as before."""
         if self.successor is not None:
             self.successor.dismiss()
             self._let_go(self.successor)
-            self.rollout.give_up(reason, "upgrade")
+            self.rollout.give_up(reason, Change.UPGRADE)
 
     def _let_go(self, new: Successor) -> None:
         self.selector.unregister(new.channel)
@@ -137,6 +164,7 @@ class Succession:
         """As a new master: be the one that operators find, and let the old one drain."""
         if self.heritage is not None and not self.is_in_charge:
             self.is_in_charge = True
+            self.fleet.awaits_taken = True
             self.estate.memory.instance.set(Cell.MASTER_PID, os.getpid())
             self.estate.memory.instance.set_version(__version__)
             self.pidfile.write(self.predecessor)

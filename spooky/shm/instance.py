@@ -25,10 +25,19 @@ class Cell(IntEnum):
     STARTED_MS = 5
     """The monotonic clock when the instance started."""
     RELOADS_BEGUN = 6
-    OUTCOME = 7
+    RELOAD_OUTCOME = 7
     """How many reloads have ended, whether the last one succeeded, and where its text is."""
     VERSION = 8
     """The version of the master's program: text, in this cell and the next."""
+    UPGRADES_BEGUN = 10
+    UPGRADE_OUTCOME = 11
+
+
+class Change(IntEnum):
+    """What an operator may ask for and wait for the end of; each has two texts of its own."""
+
+    RELOAD = 0
+    UPGRADE = 1
 
 
 class Admission(IntEnum):
@@ -53,7 +62,7 @@ class Serving(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How the last reload or upgrade that has ended went, and how many have."""
+    """How the last reload, or upgrade, that has ended went, and how many have."""
 
     ended: int
     succeeded: bool
@@ -64,6 +73,8 @@ _FIXED_CELLS: Final = 16
 _VERSION_OCTETS: Final = 16
 _SUCCEEDED: Final = 1 << 31
 _PLACE: Final = 1 << 30
+_BEGUN: Final = (Cell.RELOADS_BEGUN, Cell.UPGRADES_BEGUN)
+_OUTCOME: Final = (Cell.RELOAD_OUTCOME, Cell.UPGRADE_OUTCOME)
 
 
 def _pack(serving: Serving) -> int:
@@ -77,12 +88,14 @@ def _unpack(cell: int) -> Serving:
 class Instance:
     """The view of the instance's cells."""
 
-    CELLS: Final = _FIXED_CELLS + 2 * TEXT_OCTETS // 8
+    CELLS: Final = _FIXED_CELLS + 2 * len(Change) * TEXT_OCTETS // 8
 
     def __init__(self, cells: "memoryview[int]") -> None:
         self._cells = cells
         texts = cells[_FIXED_CELLS : self.CELLS].cast("B")
-        self._texts = texts[:TEXT_OCTETS], texts[TEXT_OCTETS:]
+        self._texts = [
+            texts[start : start + TEXT_OCTETS] for start in range(0, len(texts), TEXT_OCTETS)
+        ]
         self._version = cells[Cell.VERSION : Cell.VERSION + 2].cast("B")
 
     def get(self, cell: Cell) -> int:
@@ -123,28 +136,35 @@ class Instance:
         """Whether new connections are taken."""
         return Admission(self._cells[Cell.ADMISSION])
 
-    # --- reloads ----------------------------------------------------------------------------
+    # --- reloads and upgrades -----------------------------------------------------------------
 
-    def begin_reload(self) -> None:
-        """Note that a reload has begun."""
-        self._cells[Cell.RELOADS_BEGUN] += 1
+    def begin_change(self, change: Change) -> None:
+        """Note that a reload or upgrade has begun."""
+        self._cells[_BEGUN[change]] += 1
 
-    def end_reload(self, text: str, *, succeeded: bool) -> None:
-        """Note how all reloads went that have begun."""
+    def end_change(self, change: Change, text: str, *, succeeded: bool) -> None:
+        """Note how all of a kind went that have begun."""
         octets = text.encode()[:TEXT_OCTETS]
         # Beside the text of the one before, which somebody may be reading.
-        place = ~self._cells[Cell.OUTCOME] & _PLACE
-        self._texts[bool(place)][: len(octets)] = octets
-        ended = self._cells[Cell.RELOADS_BEGUN] << 32
-        self._cells[Cell.OUTCOME] = ended | _SUCCEEDED * succeeded | place | len(octets)
+        place = ~self._cells[_OUTCOME[change]] & _PLACE
+        self._text(change, place)[: len(octets)] = octets
+        ended = self._cells[_BEGUN[change]] << 32
+        self._cells[_OUTCOME[change]] = ended | _SUCCEEDED * succeeded | place | len(octets)
 
-    def outcome(self) -> Outcome:
-        """Say how the last reload that ended went."""
+    def begun(self, change: Change) -> int:
+        """Say how many of a kind have begun."""
+        return self._cells[_BEGUN[change]]
+
+    def outcome(self, change: Change) -> Outcome:
+        """Say how the last of a kind that ended went."""
         while True:
-            cell = self._cells[Cell.OUTCOME]
+            cell = self._cells[_OUTCOME[change]]
             length = cell & (_PLACE - 1)
-            octets = self._texts[bool(cell & _PLACE)][:length].tobytes()
+            octets = self._text(change, cell & _PLACE)[:length].tobytes()
             # The second one that ends from now on writes where this one's text is.
-            if cell == self._cells[Cell.OUTCOME]:
+            if cell == self._cells[_OUTCOME[change]]:
                 text = octets.decode(errors="replace")
                 return Outcome(cell >> 32, bool(cell & _SUCCEEDED), text)
+
+    def _text(self, change: Change, place: int) -> "memoryview[int]":
+        return self._texts[2 * change + bool(place)]

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import psutil
 
 from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Health
-from spooky.shm.instance import Admission, Cell, Instance, Serving
+from spooky.shm.instance import Admission, Cell, Change, Instance, Serving
 from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState, ProcessTable, Row
 from spooky.shm.segment import SharedMemory
 from spooky.shm.traffic import LATENCY_LIMITS_MS, TrafficColumn, TrafficTotal
@@ -55,7 +55,7 @@ class MasterStatus:
     uptime_s: float
     """Since the instance was started, upgrades included."""
     reloads: int
-    """How many reloads and upgrades have ended, well or not."""
+    """How many reloads have ended, well or not."""
     last_reload: str | None
     """How the last of them ended."""
     last_reload_succeeded: bool | None
@@ -243,10 +243,10 @@ def _master(
     now_ms: int,
     usage: Usage,
 ) -> MasterStatus:
-    outcome = instance.outcome()
+    outcome = instance.outcome(Change.RELOAD)
     number = instance.serving().generation
     state = _ADMISSION[instance.admission]
-    if state == "serving" and instance.get(Cell.RELOADS_BEGUN) > outcome.ended:
+    if state == "serving" and instance.begun(Change.RELOAD) > outcome.ended:
         state = "reloading"
     if not any(one.state == "serving" for one in generations) and state == "serving":
         state = "starting"

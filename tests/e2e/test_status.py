@@ -218,3 +218,10 @@ def test_without_permission_it_says_so(
         )
     assert (done.returncode, done.stdout) == (1, "")
     assert "no permission to look into process" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(spooky: Spooky, asgi: Backend) -> None:
+    running = spooky({"upstream": {"one": upstream(asgi.address)}})
+    line = f"{sys.executable} -m spooky status -p {running.settings['pid']} | head -c 1"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.stdout, done.stderr) == ("s", "")

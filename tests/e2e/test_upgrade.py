@@ -1,13 +1,16 @@
 """Masters that follow each other, faster than the clients of the first one are done."""
 
 import asyncio
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.backends import Backend
 from tests.e2e.conftest import Spooky
 from tests.e2e.h3_client import Exchange, connect
-from tests.e2e.operator import Said, command, status
+from tests.e2e.operator import Said, command, reload, rewrite, status
 from tests.e2e.processes import wait_until
 from tests.e2e.spooky_process import SpookyProcess, upstream
 
@@ -60,7 +63,62 @@ def test_a_program_that_cannot_start_changes_nothing(running: SpookyProcess) -> 
     running.file.write_text("nonsense: 1\n")
     said = _upgrade(running)
     assert said.status == 1
-    assert "the old configuration stays" in said.text
+    assert "the old program stays" in said.text
     assert "nonsense: unknown key" in said.text
     assert running.workers() == before
     assert running.is_ready()
+
+
+def _at_once(running: SpookyProcess, *commands: str) -> list[Said]:
+    pid = str(running.settings["pid"])
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return list(pool.map(lambda one: command("-s", one, "-p", pid), commands))
+
+
+def test_wishes_at_one_time_are_each_told_the_truth(running: SpookyProcess) -> None:
+    first = Path(running.settings["pid"]).read_text()
+    said = _at_once(running, "reload", "upgrade", "upgrade", "reload")
+    assert [one.status for one in said] == [0] * 4, said
+    assert [one.text.split(":")[0] for one in said] == [
+        "reloaded",
+        "upgraded",
+        "upgraded",
+        "reloaded",
+    ]
+    assert Path(running.settings["pid"]).read_text() != first
+    wait_until(lambda: len(_generations(running)) == 1, 10.0, "one generation")
+    assert status(running)["master"]["last_reload_succeeded"]
+
+
+def test_a_reload_during_an_upgrade_is_done_by_the_new_master(running: SpookyProcess) -> None:
+    running.signal(signal.SIGUSR2)
+    wait_until(lambda: "upgrading: starting a new master" in running.log(), 5.0, "the upgrade")
+    rewrite(running, worker_processes=1)
+    assert reload(running).text.endswith(", 1 worker\n")
+    assert len(status(running)["workers"]) in {1, 3}, "those of the former master may drain"
+
+
+def test_a_stop_ends_the_former_master_too(running: SpookyProcess) -> None:
+    async def scenario() -> None:
+        async with connect(running.port) as client:
+            slow = client.open("GET", SLOW)
+            await client.until(lambda: slow.received > 0, "the response to begin")
+            assert (await asyncio.to_thread(_upgrade, running)).status == 0
+            pid = str(running.settings["pid"])
+            said = await asyncio.to_thread(command, "-s", "stop", "-p", pid)
+            assert said.status == 0
+            assert running.program.wait(1.0) == 0
+            await client.over(slow, 5.0)
+            assert not slow.ended
+
+    asyncio.run(scenario())
+
+
+def test_what_only_a_new_start_changes_is_said(running: SpookyProcess) -> None:
+    rewrite(running, steering="userspace", limits={"backend_rows": 512})
+    assert _upgrade(running).status == 0
+    for words in ("steering: still auto", "limits.backend_rows: still 256"):
+        assert running.log().count(f"{words}; restart to change it") == 1
+    rewrite(running, steering="auto", limits={})
+    assert reload(running).status == 0
+    assert running.log().count("restart to change it") == 2

@@ -15,7 +15,7 @@ import pytest
 
 from spooky.master import signals
 from spooky.master.slots import LOOK_S, MOST_GENERATIONS
-from spooky.shm.instance import Admission, Cell, Instance, Outcome
+from spooky.shm.instance import Admission, Cell, Change, Instance, Outcome
 from spooky.shm.segment import attach_to
 from tests.master.running import Master, configure, free_port, master, wait_for
 
@@ -323,7 +323,7 @@ def test_what_came_of_reloads_is_in_the_shared_memory(tmp_path: Path) -> None:
     port = free_port()
     with master(tmp_path, ports=[port], workers=2) as running:
         instance = attach_to(running.is_up().pid).instance
-        assert instance.outcome() == (0, False, "")
+        assert instance.outcome(Change.RELOAD) == (0, False, "")
         assert instance.get(Cell.MASTER_PID) == running.pid
         outcomes: list[Outcome] = []
         for changes in (
@@ -353,8 +353,8 @@ def test_what_came_of_reloads_is_in_the_shared_memory(tmp_path: Path) -> None:
 
 def next_outcome(instance: Instance, count: int) -> Outcome:
     """Wait until more than `count` reloads have ended; give the outcome of the last."""
-    wait_for(lambda: instance.outcome().ended > count, "the end of a reload")
-    return instance.outcome()
+    wait_for(lambda: instance.outcome(Change.RELOAD).ended > count, "the end of a reload")
+    return instance.outcome(Change.RELOAD)
 
 
 def test_a_reload_waits_for_room_and_goes_on(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_a_reload_waits_for_room_and_goes_on(tmp_path: Path) -> None:
         running.send(signal.SIGHUP)
         running.says("the reload waits until an older generation has drained")
         instance = attach_to(running.pid).instance
-        assert instance.outcome().ended == MOST_GENERATIONS - 1
+        assert instance.outcome(Change.RELOAD).ended == MOST_GENERATIONS - 1
         children = running.children()
         assert not any("(gen 9)" in title for title in children)
         os.kill(children["spooky: worker 0 (gen 3)"], signal.SIGKILL)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spooky.shm.instance import TEXT_OCTETS, Admission, Cell, Instance, Outcome, Serving
+from spooky.shm.instance import TEXT_OCTETS, Admission, Cell, Change, Instance, Outcome, Serving
 from spooky.shm.segment import SharedMemory
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def instance(memory: SharedMemory) -> Instance:
 def test_an_instance_begins_with_nothing(instance: Instance) -> None:
     assert instance.serving() == instance.previous() == Serving(0, 0, 0)
     assert instance.admission is Admission.OPEN
-    assert instance.outcome() == Outcome(0, False, "")
+    assert instance.outcome(Change.RELOAD) == Outcome(0, False, "")
 
 
 def test_cells_do_not_touch_each_other(instance: Instance) -> None:
@@ -68,22 +68,22 @@ def test_admission(instance: Instance, admission: Admission) -> None:
 
 
 def test_a_reload_is_told_of_when_it_has_ended(instance: Instance) -> None:
-    instance.begin_reload()
+    instance.begin_change(Change.RELOAD)
     assert instance.get(Cell.RELOADS_BEGUN) == 1
-    assert instance.outcome() == Outcome(0, False, "")
-    instance.end_reload("listen: no", succeeded=False)
-    assert instance.outcome() == Outcome(1, False, "listen: no")
-    instance.begin_reload()
-    assert instance.outcome() == Outcome(1, False, "listen: no")
-    instance.end_reload("ok", succeeded=True)
-    assert instance.outcome() == Outcome(2, True, "ok")
+    assert instance.outcome(Change.RELOAD) == Outcome(0, False, "")
+    instance.end_change(Change.RELOAD, "listen: no", succeeded=False)
+    assert instance.outcome(Change.RELOAD) == Outcome(1, False, "listen: no")
+    instance.begin_change(Change.RELOAD)
+    assert instance.outcome(Change.RELOAD) == Outcome(1, False, "listen: no")
+    instance.end_change(Change.RELOAD, "ok", succeeded=True)
+    assert instance.outcome(Change.RELOAD) == Outcome(2, True, "ok")
 
 
 def test_reloads_that_begin_while_one_is_under_way_end_with_it(instance: Instance) -> None:
-    instance.begin_reload()
-    instance.begin_reload()
-    instance.end_reload("generation 2, 4 workers", succeeded=True)
-    assert instance.outcome() == Outcome(2, True, "generation 2, 4 workers")
+    instance.begin_change(Change.RELOAD)
+    instance.begin_change(Change.RELOAD)
+    instance.end_change(Change.RELOAD, "generation 2, 4 workers", succeeded=True)
+    assert instance.outcome(Change.RELOAD) == Outcome(2, True, "generation 2, 4 workers")
 
 
 @pytest.mark.parametrize(
@@ -98,22 +98,24 @@ def test_reloads_that_begin_while_one_is_under_way_end_with_it(instance: Instanc
     ],
 )
 def test_a_long_text_is_cut(instance: Instance, text: str, kept: str) -> None:
-    instance.begin_reload()
-    instance.end_reload(text, succeeded=False)
-    assert instance.outcome().text == kept
+    instance.begin_change(Change.RELOAD)
+    instance.end_change(Change.RELOAD, text, succeeded=False)
+    assert instance.outcome(Change.RELOAD).text == kept
     assert instance.get(Cell.RELOADS_BEGUN) == 1
 
 
 WRITER = """
 import sys
+from spooky.shm.instance import Change
 from spooky.shm.segment import SharedMemory
 instance = SharedMemory.attach(int(sys.argv[1]), writable=True).instance
 print("ready", flush=True)
 number = 0
 while True:
     number += 1
-    instance.begin_reload()
-    instance.end_reload(chr(97 + number % 26) * (number * 97 % 2048), succeeded=number % 2 == 0)
+    instance.begin_change(Change.RELOAD)
+    text = chr(97 + number % 26) * (number * 97 % 2048)
+    instance.end_change(Change.RELOAD, text, succeeded=number % 2 == 0)
 """
 
 
@@ -129,7 +131,8 @@ def test_a_reader_never_mixes_two_outcomes(memory: SharedMemory) -> None:
             assert writer.stdout.readline() == b"ready\n"
             seen = set()
             for looks in itertools.count():
-                outcome = memory.instance.outcome()
+                assert writer.poll() is None
+                outcome = memory.instance.outcome(Change.RELOAD)
                 number = outcome.ended
                 assert outcome.text == chr(97 + number % 26) * (number * 97 % 2048 if number else 0)
                 assert outcome.succeeded is (number > 0 and number % 2 == 0)
@@ -138,3 +141,14 @@ def test_a_reader_never_mixes_two_outcomes(memory: SharedMemory) -> None:
                     break
         finally:
             writer.kill()
+
+
+def test_reloads_and_upgrades_are_told_apart(memory: SharedMemory) -> None:
+    instance = memory.instance
+    instance.begin_change(Change.RELOAD)
+    instance.begin_change(Change.UPGRADE)
+    instance.end_change(Change.UPGRADE, "no such program", succeeded=False)
+    assert instance.outcome(Change.RELOAD) == Outcome(0, False, "")
+    instance.end_change(Change.RELOAD, "generation 2", succeeded=True)
+    assert instance.outcome(Change.RELOAD) == Outcome(1, True, "generation 2")
+    assert instance.outcome(Change.UPGRADE) == Outcome(1, False, "no such program")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spooky.errors import StartupError
-from spooky.shm.instance import Cell, Instance
+from spooky.shm.instance import Cell, Change, Instance
 from spooky.shm.processes import SLOT_LIMIT, Column
 from spooky.shm.segment import MAGIC, NAME, SharedMemory, attach_to
 from spooky.shm.traffic import TrafficColumn
@@ -34,11 +34,11 @@ def test_the_tables_do_not_touch_each_other(memory: SharedMemory) -> None:
     for cell in set(Cell) - {Cell.RELOADS_BEGUN}:
         memory.instance.set(cell, 2**64 - 1)
     for text in ("x" * 4096, "y" * 4096):
-        memory.instance.end_reload(text, succeeded=True)
+        memory.instance.end_change(Change.RELOAD, text, succeeded=True)
     assert not any(memory.processes.row(0).get(column) for column in Column)
     memory.processes.row(0).set(Column.PID, 5)
     last.set(Column.RESETS_TOTAL, 6)
-    assert memory.instance.outcome().text == "y" * 2048
+    assert memory.instance.outcome(Change.RELOAD).text == "y" * 2048
     assert list(memory.backends.taken()) == []
     final = memory.backends.capacity - 1
     memory.backends.row(final).take("i" * 200, [2**64 - 1] * 4)

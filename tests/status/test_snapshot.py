@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from spooky.shm.backends import BackendColumn, Breaker, Duty, Health
-from spooky.shm.instance import Admission, Cell, Serving
+from spooky.shm.instance import Admission, Cell, Change, Serving
 from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState
 from spooky.shm.segment import SharedMemory
 from spooky.status import snapshot
@@ -88,7 +88,7 @@ STATES: list[tuple[str, Callable[[SharedMemory], None]]] = [
     ("serving", lambda _: None),
     ("drained", lambda memory: memory.instance.set(Cell.ADMISSION, Admission.DRAINED)),
     ("stopping", lambda memory: memory.instance.set(Cell.ADMISSION, Admission.STOPPING)),
-    ("reloading", lambda memory: memory.instance.begin_reload()),
+    ("reloading", lambda memory: memory.instance.begin_change(Change.RELOAD)),
     ("starting", stop_serving),
 ]
 
@@ -112,8 +112,8 @@ def test_the_state_of_the_instance(
 )
 def test_how_the_last_reload_ended(memory: SharedMemory, succeeded: bool, line: str) -> None:
     assert take(memory).master.last_reload is None
-    memory.instance.begin_reload()
-    memory.instance.end_reload("two\nlines", succeeded=succeeded)
+    memory.instance.begin_change(Change.RELOAD)
+    memory.instance.end_change(Change.RELOAD, "two\nlines", succeeded=succeeded)
     seen = take(memory)
     assert (seen.master.reloads, seen.master.last_reload_succeeded) == (1, succeeded)
     assert as_table(seen).splitlines()[1] == line
