@@ -205,11 +205,6 @@ class Inspection:
     notices: tuple[str, ...]
 
 
-def check_files(config: Config, now: datetime, places: Places | None = None) -> list[Problem]:
-    """Find what is wrong with the files, users and groups that a Config names."""
-    return list(inspect_files(config, now, places).problems)
-
-
 def inspect_files(config: Config, now: datetime, places: Places | None = None) -> Inspection:
     """Open all files that a Config names. `now` has a time zone; `places` gives the lines.
 

@@ -9,12 +9,12 @@ import asyncio
 import logging
 import os
 import signal
-import time
 
 from spooky import log as logs
 from spooky.errors import ExitCode
 from spooky.handover import KeeperSpec
 from spooky.keeper.admin import AdminEndpoint
+from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Keeper:
 
     async def _beat(self) -> None:
         while True:
-            self._row.set(Column.HEARTBEAT_MS, int(time.monotonic() * 1000))
+            self._row.set(Column.HEARTBEAT_MS, now_ms())
             await asyncio.sleep(HEARTBEAT_S)
 
     def _terminate(self) -> None:

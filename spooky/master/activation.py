@@ -67,11 +67,6 @@ def take(environ: MutableMapping[str, str] | None = None) -> list[Passed]:
     return found
 
 
-def is_reuseport(sock: socket.socket) -> bool:
-    """Say whether other sockets of the same user may join this one's port (`ReusePort=yes`)."""
-    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
-
-
 def _adopt(fd: int, name: str) -> Passed:
     try:
         os.set_inheritable(fd, False)

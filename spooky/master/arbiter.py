@@ -44,12 +44,13 @@ from spooky.master.plan import (
     plan,
     record,
 )
-from spooky.master.rollout import Rollout, check_workers, crew_of, now_ms, tell
+from spooky.master.rollout import Rollout, crew_of, tell
 from spooky.master.signals import Command, SignalInbox
 from spooky.master.slots import LOOK_S, Fleet, SlotState, Stop
 from spooky.master.spawn import Birth, Child, warn_about_rights
 from spooky.master.succession import Succession, fleet_beside
 from spooky.master.takeover import Heritage, Successor
+from spooky.shm.clock import now_ms
 from spooky.shm.instance import Admission, Cell, Serving
 from spooky.shm.processes import Column
 
@@ -70,7 +71,6 @@ class Arbiter:
         StartupError for what no master can run with.
         """
         config = resolved.config
-        check_workers(config)
         self._program = program
         self._fleet = Fleet() if heritage is None else fleet_beside(heritage.state)
         left = heritage.state if heritage else None
@@ -89,14 +89,14 @@ class Arbiter:
         self._first = self._estate.blueprint(resolved)
         self._rollout = Rollout(program, self._fleet, self._estate, self._notifier, config)
         self._succession = Succession(
-            heritage,
-            self._fleet,
-            self._estate,
-            self._rollout,
-            self._notifier,
-            self._pidfile,
-            self._selector,
-            program.arguments,
+            heritage=heritage,
+            fleet=self._fleet,
+            estate=self._estate,
+            rollout=self._rollout,
+            notifier=self._notifier,
+            pidfile=self._pidfile,
+            selector=self._selector,
+            arguments=program.arguments,
         )
 
     def run(self) -> ExitCode:
@@ -115,7 +115,7 @@ class Arbiter:
             self._sockets.make_room(workers, workers, config.limits)
         self._sockets.bind(config.listen, config.admin, config.limits)
         if self._succession.heritage is None:
-            self._sockets.refuse_the_rest()
+            self._sockets.refuse_the_rest(config.admin)
             self._pidfile.write()
         try:
             return self._serve()
@@ -208,7 +208,7 @@ class Arbiter:
     def _command(self, number: int) -> None:
         match signals.COMMANDS[number]:
             case Command.RELOAD:
-                self._fleet.reload_wanted = True
+                self._succession.want_reload()
             case Command.STOP:
                 self._stop(number)
             case Command.REOPEN:

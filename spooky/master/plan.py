@@ -122,7 +122,7 @@ Action: TypeAlias = SlotAction | GenerationAction | Load | Fail | Exit
 def plan(fleet: Fleet, now: float) -> list[Action]:
     """Say what is to be done now, at most one thing per slot; empty: wait."""
     if fleet.stop is not Stop.NO:
-        is_alone = not (fleet.taken and fleet.awaits_taken)
+        is_alone = not (fleet.taken and fleet.is_in_charge)
         if is_alone and all(slot.state is SlotState.EMPTY for slot in fleet.every_slot()):
             return [Exit(fleet.exit_code)]
         steps = [_stopping(fleet, slot, now) for slot in fleet.every_slot()]

@@ -6,7 +6,6 @@ decides nothing: `plan` says when, the arbiter calls.
 """
 
 import logging
-import time
 from operator import attrgetter
 from typing import Final
 
@@ -20,8 +19,8 @@ from spooky.master.notify import Notifier
 from spooky.master.slots import Fleet, Generation
 from spooky.master.sockets import Crew
 from spooky.master.watch import Watch
+from spooky.shm.clock import now_ms
 from spooky.shm.instance import Change, Serving
-from spooky.shm.processes import SLOT_LIMIT
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +87,6 @@ class Rollout:
     def _admit(self, resolved: Resolved) -> Blueprint:
         """Make all that the new configuration needs besides processes."""
         config = resolved.config
-        check_workers(config)
         self.warn_of_what_stays(config)
         tell(resolved)
         blueprint = self._estate.blueprint(resolved)
@@ -194,11 +192,17 @@ class Rollout:
             self._estate.memory.backends.row(row).describe(name, weights[row], generation.number)
 
     def steer(self) -> None:
-        """Tell the kernel who serves each address, and which slots have a reader."""
+        """Tell the kernel who serves each address, and which slots have a reader.
+
+        A master whose successor serves has no say in it: it does not know the successor's slots.
+        """
         crews = {one.number: crew_of(one) for one in self._fleet.generations.values() if one.slots}
         in_charge = self._instance.serving().generation
+        if in_charge not in crews:
+            return
         serving: dict[Address, Crew] = {}
-        # An address that was given up goes to those who had it last, to be refused by them.
+        # An address that was given up stays with those who had it last: they read its sockets, and
+        # drop what wants a connection, where a queue that nobody reads would only fill.
         for number in sorted(crews, key=lambda one: (one == in_charge, one)):
             for listener in self.blueprints[number].config.listen:
                 serving[listener.address, listener.port] = crews[number]
@@ -215,17 +219,3 @@ def tell(resolved: Resolved) -> None:
     """Log what the operator should know of a configuration though it is no fault."""
     for notice in resolved.notices:
         log.warning("configuration: %s", notice)
-
-
-def check_workers(config: Config) -> None:
-    """Refuse more workers than there are slots for; StartupError."""
-    most = SLOT_LIMIT // 2
-    if config.worker_processes > most:
-        raise StartupError(
-            f"worker_processes: at most {most} are possible, got {config.worker_processes}"
-        )
-
-
-def now_ms() -> int:
-    """Read the monotonic clock, in milliseconds."""
-    return time.monotonic_ns() // 1_000_000

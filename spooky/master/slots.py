@@ -211,8 +211,9 @@ class Fleet:
     """Those of the generations that there are, by number."""
     taken: tuple[range, ...] = ()
     """Slots of other masters, from which this one takes over, while they have processes."""
-    awaits_taken: bool = False
-    """The end is not before theirs: whoever stops the instance means all of it."""
+    is_in_charge: bool = False
+    """This master has taken over: those before it start no process any more, and its end is not
+    before theirs, for whoever stops the instance means all of it."""
     generations: dict[int, Generation] = field(default_factory=dict)
     active: int | None = None
     rolling: int | None = None

@@ -77,13 +77,16 @@ class Sockets:
         for group in self._passed.values():
             self._try_to_join(group)
 
-    def refuse_the_rest(self) -> None:
+    def refuse_the_rest(self, admin: Admin) -> None:
         """Close what was passed and is not in the configuration."""
         for where, group in self._passed.items():
             log.warning("passed, but no listener: udp %s", format_address(*where))
             for one in group.sockets:
                 one.close()
         self._passed.clear()
+        for where in set(self._admin) - {(admin.address, admin.port)}:
+            log.warning("passed, but not the admin endpoint: tcp %s", format_address(*where))
+            self._admin.pop(where).close()
 
     def _try_to_join(self, group: Group) -> None:
         """Find out whether sockets of ours may be added to those that somebody else has bound."""
@@ -264,10 +267,16 @@ class Sockets:
             "places": self._places,
             "next_number": self._next_number,
             "groups": [
-                [list(where), group.number, group.port, [one.fileno() for one in group.sockets]]
+                {
+                    "where": where,
+                    "number": group.number,
+                    "port": group.port,
+                    "is_closed": group.is_closed,
+                    "fds": [one.fileno() for one in group.sockets],
+                }
                 for where, group in self._groups.items()
             ],
-            "admin": [[list(where), tcp.fileno()] for where, tcp in self._admin.items()],
+            "admin": [[where, tcp.fileno()] for where, tcp in self._admin.items()],
             "mailboxes": [[one.reader.fileno(), one.writer.fileno()] for one in self._mailboxes],
         }
 
@@ -280,9 +289,11 @@ class Sockets:
         self.steering = Steering(described["steering"])
         self._places = described["places"]
         self._next_number = described["next_number"]
-        for (address, port), number, real_port, fds in described["groups"]:
-            sockets = [socket.socket(fileno=fd) for fd in fds]
-            self._groups[address, port] = Group(number, address, real_port, sockets)
+        for one in described["groups"]:
+            address, port = one["where"]
+            sockets = [socket.socket(fileno=fd) for fd in one["fds"]]
+            group = Group(one["number"], address, one["port"], sockets, one["is_closed"])
+            self._groups[address, port] = group
         for (address, port), fd in described["admin"]:
             self._admin[address, port] = socket.socket(fileno=fd)
         for reader, writer in described["mailboxes"]:

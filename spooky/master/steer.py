@@ -1,8 +1,8 @@
 """The kernel's way of giving a datagram to the worker that it is for: a classic BPF program.
 
 It owns the program, which a group of SO_REUSEPORT sockets runs for each datagram and whose
-result is the place of a socket in the group. `choose` says the same in Python: it is what the
-program is tested against. No right is needed to attach it (socket(7), SO_ATTACH_REUSEPORT_CBPF).
+result is the place of a socket in the group. The tests say the same in Python. No right is needed
+to attach it (socket(7), SO_ATTACH_REUSEPORT_CBPF).
 
 Rules: a connection ID of ours names a slot, and only slots in use may be named; everything else
 goes to the serving generation, by the first octets of the connection ID that the client chose.
@@ -68,22 +68,6 @@ class _Line:
     yes: str = ""
     no: str = ""
     label: str = ""
-
-
-def choose(program: Program, data: bytes) -> int:
-    """Say which slot a datagram is for, as the program does."""
-    first, count = program.serving
-    if len(data) < SMALLEST_SHORT:
-        return first
-    is_long = bool(data[0] & _LONG_BIT)
-    start = _LONG_DCID if is_long else _SHORT_DCID
-    size = data[_LONG_DCID_LENGTH] if is_long else cid.CID_LENGTH
-    dcid = data[start : start + size]
-    if cid.is_ours(dcid):
-        slot = cid.slot_of(dcid)
-        if any(start <= slot < start + size for start, size in program.living):
-            return slot
-    return first + cid.spread(data[start:], count)
 
 
 def assemble(program: Program) -> bytes:

@@ -27,7 +27,7 @@ from spooky.master.rollout import Rollout
 from spooky.master.slots import Fleet, Slot, Stop
 from spooky.master.takeover import Heritage, Successor
 from spooky.shm.instance import Cell, Change
-from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState
+from spooky.shm.processes import Column, ProcessState, other_keeper_row
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class Succession:
     successor: Successor | None = None
     successor_due: float = 0.0
     is_wanted: bool = False
-    is_in_charge: bool = False
-    """It has taken over: masters before it start no process any more."""
+    heir: int | None = None
+    """The master that has taken over from this one."""
 
     def __post_init__(self) -> None:
         if self.heritage is not None:
@@ -99,7 +99,7 @@ class Succession:
             **self.estate.describe(),
             "pid": os.getpid(),
             "last_generation": fleet.last_generation,
-            "keeper": sum(KEEPER_ROWS) - fleet.keeper.number,
+            "keeper": other_keeper_row(fleet.keeper.number),
             "taken": [[one.start, one.stop] for one in (*own, *fleet.taken)],
         }
         try:
@@ -126,24 +126,31 @@ class Succession:
                 log.info("process %d serves now; this one ends when its clients are done", new.pid)
                 self._let_go(new)
                 self.notifier.successor(new.pid)
-                self._bequeath_wishes(new)
-                self.fleet.is_superseded = True
+                self._bequeath(new.pid)
                 self.fleet.request_stop(time.monotonic())
                 setproctitle.setproctitle(f"{FORMER_TITLE} {self.arguments}")
             case reason:
                 self.fail(reason or "the new master ended before it was ready")
 
-    def _bequeath_wishes(self, new: Successor) -> None:
-        """Have a reload that was asked for meanwhile done by the new master."""
+    def _bequeath(self, heir: int) -> None:
+        """Leave the instance to another master, and what was asked for and is not done."""
+        self.heir, self.fleet.is_superseded = heir, True
         self.is_wanted = False
         if self.fleet.reload_wanted:
             self.fleet.reload_wanted = False
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(new.pid, signal.SIGHUP)
+            self.want_reload()
+
+    def want_reload(self) -> None:
+        """Wish for a reload, by the master that has taken over if there is one."""
+        if self.heir is None:
+            self.fleet.reload_wanted = True
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.heir, signal.SIGHUP)
 
     def pass_on_stop(self) -> None:
         """Have the master before this one, which drains, stop at once."""
-        if self.is_in_charge and self.predecessor is not None and self.fleet.taken:
+        if self.fleet.is_in_charge and self.predecessor is not None and self.fleet.taken:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.predecessor, signal.SIGTERM)
 
@@ -162,9 +169,8 @@ class Succession:
 
     def take_over(self) -> None:
         """As a new master: be the one that operators find, and let the old one drain."""
-        if self.heritage is not None and not self.is_in_charge:
-            self.is_in_charge = True
-            self.fleet.awaits_taken = True
+        if self.heritage is not None and not self.fleet.is_in_charge:
+            self.fleet.is_in_charge = True
             self.estate.memory.instance.set(Cell.MASTER_PID, os.getpid())
             self.estate.memory.instance.set_version(__version__)
             self.pidfile.write(self.predecessor)
@@ -181,7 +187,7 @@ class Succession:
         There may be several of them, of which one was the master before another. What is left of
         one that was killed, and cannot say so any more, is seen by its process numbers.
         """
-        if not self.is_in_charge or not self.fleet.taken:
+        if not self.fleet.is_in_charge or not self.fleet.taken:
             return
         left = tuple(one for one in self.fleet.taken if any(map(self._is_occupied, one)))
         if left != self.fleet.taken:

@@ -101,6 +101,12 @@ class Row:
         self._cells[Column.STATE] = state
 
 
+def other_keeper_row(row: int) -> int:
+    """Say which of the two is free while `row` is taken."""
+    first, second = KEEPER_ROWS
+    return second if row == first else first
+
+
 class ProcessTable:
     """Rows for all slots, by their numbers, then for the keepers."""
 

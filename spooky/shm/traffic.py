@@ -100,14 +100,6 @@ class TrafficTable:
         start = (process * self._capacity + backend) * ROW_CELLS
         return self._cells[start : start + ROW_CELLS]
 
-    def add(self, process: int, backend: int, column: TrafficColumn, amount: int = 1) -> None:
-        """Add to a counter; only the process may, for this is a read and a write."""
-        self.row(process, backend)[column] += amount
-
-    def set(self, process: int, backend: int, column: TrafficColumn, value: int) -> None:
-        """Write a gauge; only the process may."""
-        self.row(process, backend)[column] = value
-
     def total(self, backend: int) -> TrafficTotal:
         """Add a backend's row up over all processes that are and were."""
         rows = [self.row(process, backend).tolist() for process in self._writers()]

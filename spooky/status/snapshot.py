@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import psutil
 
 from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Health
+from spooky.shm.clock import now_ms
 from spooky.shm.instance import Admission, Cell, Change, Instance, Serving
 from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState, ProcessTable, Row
 from spooky.shm.segment import SharedMemory
@@ -175,17 +176,17 @@ def take(pid: int, memory: SharedMemory) -> Snapshot:
     rows = {number: memory.processes.row(number) for number in (*slots, *KEEPER_ROWS)}
     pids = {row.get(Column.PID) for row in rows.values()} | {pid}
     usages = _watch(pids - {0})
-    now_ms = time.monotonic_ns() // 1_000_000
-    workers = tuple(_worker(slot, rows[slot], now_ms, usages) for slot in slots)
+    moment_ms = now_ms()
+    workers = tuple(_worker(slot, rows[slot], moment_ms, usages) for slot in slots)
     keepers = (rows[number] for number in KEEPER_ROWS)
     generations = _generations(workers, memory.instance.serving())
     return Snapshot(
-        master=_master(pid, memory.instance, generations, now_ms, usages[pid]),
+        master=_master(pid, memory.instance, generations, moment_ms, usages[pid]),
         intake=_intake(memory.processes),
         generations=generations,
         workers=workers,
         keepers=tuple(
-            _keeper(row, now_ms, usages) for row in keepers if row.state is not ProcessState.GONE
+            _keeper(row, moment_ms, usages) for row in keepers if row.state is not ProcessState.GONE
         ),
         backends=tuple(_backends(memory)),
     )

@@ -20,7 +20,7 @@ from spooky.protocol import stateless
 from spooky.protocol.aioquic_engine import AioquicEngine
 from spooky.protocol.messages import Path
 from spooky.protocol.quic import SUPPORTED_VERSIONS, ServerSettings
-from spooky.protocol.retry import SEED_OCTETS, Retried, RetryTokens, make_retry, was_retried
+from spooky.protocol.retry import SEED_OCTETS, RetryTokens, make_retry, was_retried
 from spooky.worker.allowance import Allowance
 from spooky.worker.client import Client, ClientHome
 from spooky.worker.farewell import announcements
@@ -48,19 +48,25 @@ class Reader:
     udp: UdpSocket
 
 
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """How new connections are begun; `retry`: clients have to prove their address first."""
+
+    settings: ServerSettings
+    configuration: QuicConfiguration
+    retry: bool
+
+
 @dataclass(slots=True)
 class Port:
-    """A listener as this worker serves it; `settings` None: for connections of others alone."""
+    """A listener as this worker serves it; `welcome` None: for connections of others alone."""
 
     number: int
     udp: UdpSocket
     """To send from."""
     readers: tuple[Reader, ...]
-    settings: ServerSettings | None
-    configuration: QuicConfiguration | None
+    welcome: Welcome | None
     is_shared: bool = False
-    retry: bool = False
-    """Whether clients have to prove their address first."""
 
 
 @dataclass(slots=True)
@@ -209,17 +215,18 @@ class Intake(ClientHome):
         data: bytes,
         path: Path,
     ) -> None:
+        welcome = port.welcome
         is_initial = datagram.kind is datagrams.Kind.INITIAL and len(data) >= SMALLEST_INITIAL
         match verdict:
             # Shorter ones must not be chosen by clients (RFC 9000 section 7.2).
-            case Verdict.OPEN if is_initial and len(datagram.dcid) >= SHORTEST_DCID:
-                self._admit(port, datagram, data, path)
+            case Verdict.OPEN if welcome and is_initial and len(datagram.dcid) >= SHORTEST_DCID:
+                self._admit(port, welcome, datagram, data, path)
             case Verdict.REFUSE if is_initial:
                 self.counters.refused += 1
                 answer = stateless.refusal(datagram, os.urandom(cids.CID_LENGTH))
                 self._answer(port, answer, path)
-            case Verdict.RESET if port.settings is not None:
-                key, rand = port.settings.reset_key, os.urandom(stateless.LARGEST_RESET)
+            case Verdict.RESET if welcome:
+                key, rand = welcome.settings.reset_key, os.urandom(stateless.LARGEST_RESET)
                 reset = stateless.reset(datagram.dcid, len(data), key, rand)
                 if reset is not None:
                     self.counters.resets += 1
@@ -229,7 +236,12 @@ class Intake(ClientHome):
 
     def _answer(self, port: Port, answer: bytes, path: Path) -> None:
         """Send what needs no connection, where there is room for it."""
-        if not port.udp.waiting and self._answers.take():
+        if self._answers.take():
+            self._send_unless_full(port, answer, path)
+
+    def _send_unless_full(self, port: Port, answer: bytes, path: Path) -> None:
+        """Send what a stranger asked for: it must not wait in memory for the socket."""
+        if not port.udp.waiting:
             port.udp.send([(answer, path)])
 
     def _negotiate_version(
@@ -243,35 +255,44 @@ class Intake(ClientHome):
         )
         self._answer(port, answer, path)
 
-    def _admit(self, port: Port, initial: datagrams.Datagram, data: bytes, path: Path) -> None:
+    def _admit(
+        self,
+        port: Port,
+        welcome: Welcome,
+        initial: datagrams.Datagram,
+        data: bytes,
+        path: Path,
+    ) -> None:
         """Begin a connection, or ask the client to prove its address first (RFC 9000 8.1.2)."""
-        if port.settings is None or port.configuration is None:
-            self.counters.unroutable += 1
-        elif was_retried(initial):
+        if was_retried(initial):
             retried = self._tokens.open(initial, path, time.monotonic())
             if retried is None:
                 code = stateless.INVALID_TOKEN
                 refusal = stateless.refusal(initial, os.urandom(cids.CID_LENGTH), code)
                 self._answer(port, refusal, path)
-            else:
-                self._open(port, initial.dcid, data, path, retried)
-        elif port.retry:
-            scid = cids.mint(port.settings.slot, os.urandom(cids.RANDOM_OCTETS))
-            rand = os.urandom(SEED_OCTETS)
-            token = self._tokens.seal(initial, path, scid, time.monotonic(), rand)
-            self.counters.retries += 1
-            port.udp.send([(make_retry(initial, scid, token), path)])
+                return
+            original = retried.original_destination_cid
+            engine = AioquicEngine(welcome.settings, welcome.configuration, original, retried)
+        elif welcome.retry:
+            self._ask_to_come_again(port, welcome, initial, path)
+            return
         else:
-            self._open(port, initial.dcid, data, path, None)
+            engine = AioquicEngine(welcome.settings, welcome.configuration, initial.dcid)
+        self._open(port, engine, initial.dcid, data, path)
+
+    def _ask_to_come_again(
+        self, port: Port, welcome: Welcome, initial: datagrams.Datagram, path: Path
+    ) -> None:
+        scid = cids.mint(welcome.settings.slot, os.urandom(cids.RANDOM_OCTETS))
+        rand = os.urandom(SEED_OCTETS)
+        token = self._tokens.seal(initial, path, scid, time.monotonic(), rand)
+        self.counters.retries += 1
+        self._send_unless_full(port, make_retry(initial, scid, token), path)
 
     def _open(
-        self, port: Port, dcid: bytes, data: bytes, path: Path, retried: Retried | None
+        self, port: Port, engine: AioquicEngine, dcid: bytes, data: bytes, path: Path
     ) -> None:
-        assert port.settings is not None
-        assert port.configuration is not None
         self.counters.opened += 1
-        original = retried.original_destination_cid if retried else dcid
-        engine = AioquicEngine(port.settings, port.configuration, original, retried)
         client = Client(self, engine, port.udp, self._services, path)
         self._all.add(client)
         for cid in (dcid, *engine.connection_ids()):

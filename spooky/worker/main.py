@@ -11,7 +11,6 @@ import logging
 import os
 import random
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,11 +24,12 @@ from spooky.handover import BoundListener, Steering, WorkerSpec
 from spooky.protocol.headers import request_ids
 from spooky.protocol.quic import ServerSettings
 from spooky.protocol.retry import RetryTokens
+from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
 from spooky.worker.deadlines import Sweep
 from spooky.worker.farewell import RELOAD_QUIET_S, STOP_QUIET_S
 from spooky.worker.handoff import Handoff
-from spooky.worker.intake import Intake, Port, Reader
+from spooky.worker.intake import Intake, Port, Reader, Welcome
 from spooky.worker.observe import Observer
 from spooky.worker.services import Services
 from spooky.worker.steering import Steerer
@@ -79,7 +79,7 @@ class Worker:
             misdirected=_misdirected(spec),
         )
         self._handoff = Handoff(spec.slot, spec.mailboxes)
-        self._steerer = Steerer(spec.slot, spec.generation, spec.steering, spec.memory, _now_ms)
+        self._steerer = Steerer(spec.slot, spec.generation, spec.steering, spec.memory, now_ms)
         self._intake = Intake(
             loop=loop,
             ports=_make_ports(spec),
@@ -126,7 +126,7 @@ class Worker:
     def _beat(self) -> None:
         """Publish that the loop turns, and the gauges."""
         row = self._row
-        row.set(Column.HEARTBEAT_MS, _now_ms())
+        row.set(Column.HEARTBEAT_MS, now_ms())
         row.set(Column.CONNECTIONS, self._intake.connections())
         row.set(Column.IN_FLIGHT, len(self._services.exchanges))
         row.add(Column.REQUESTS_TOTAL, self._observer.take_count())
@@ -209,19 +209,12 @@ def _make_ports(spec: WorkerSpec) -> list[Port]:
 def _make_port(spec: WorkerSpec, bound: BoundListener, store: Any) -> Port:
     readers = tuple(Reader(place, UdpSocket(one)) for place, one in bound.reads)
     udp = readers[0].udp if readers else UdpSocket(bound.sender)
-    if store is None:
-        return Port(bound.number, udp, readers, None, None)
-    settings = _server_settings(spec, store.select)
-    configuration = settings.configuration()
-    return Port(
-        number=bound.number,
-        udp=udp,
-        readers=readers,
-        settings=settings,
-        configuration=configuration,
-        is_shared=bound.is_shared,
-        retry=spec.config.limits.retry == "always",
-    )
+    welcome = None
+    if store is not None:
+        settings = _server_settings(spec, store.select)
+        retry = spec.config.limits.retry == "always"
+        welcome = Welcome(settings, settings.configuration(), retry)
+    return Port(bound.number, udp, readers, welcome, bound.is_shared)
 
 
 def _server_settings(spec: WorkerSpec, select: Callable[[str | None], Identity]) -> ServerSettings:
@@ -257,7 +250,3 @@ def _misdirected(spec: WorkerSpec) -> Callable[[str | None, str], bool]:
         )
 
     return misdirected
-
-
-def _now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
-from spooky.config.check import check_files, inspect_files
+from spooky.config.check import inspect_files
 from spooky.config.load import Loaded, load
 from tests.config.identities import DAY, NOW, make
 
@@ -49,7 +49,7 @@ def problems(folder: Path, text: str = TEXT) -> list[str]:
 
 def test_nothing_is_wrong_with_files_in_order(folder: Path) -> None:
     assert problems(folder) == []
-    assert check_files(loaded(folder).config, NOW) == []
+    assert inspect_files(loaded(folder).config, NOW).problems == ()
 
 
 def endless_authority(at: Path) -> None:

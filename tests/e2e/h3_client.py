@@ -151,7 +151,8 @@ class H3Client(QuicConnectionProtocol):
             case events.ConnectionTerminated():
                 self.terminated = event
                 for exchange in self.exchanges.values():
-                    exchange.lost = not exchange.is_over
+                    # It may be told of twice: by aioquic once more, when all its timers are over.
+                    exchange.lost = exchange.lost or not exchange.is_over
             case _:
                 pass
         for news in self.http.handle_event(event):

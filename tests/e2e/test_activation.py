@@ -8,7 +8,7 @@ import pytest
 from tests.e2e.backends import Backend
 from tests.e2e.certificates import Identity
 from tests.e2e.clients import curl
-from tests.e2e.operator import reload, status
+from tests.e2e.operator import command, reload, rewrite, status
 from tests.e2e.processes import wait_until
 from tests.e2e.spooky_process import running_spooky, upstream
 
@@ -42,6 +42,11 @@ def test_a_passed_socket_serves_all_workers(
                 "requests for all workers",
             )
             assert reload(running).status == 0
+        # What came with the socket is known to the master that takes over, too.
+        rewrite(running, worker_processes=WORKERS + 1)
+        pid = str(running.settings["pid"])
+        assert command("-s", "upgrade", "-p", pid).text.endswith(f"{WORKERS + 1} workers\n")
+        assert curl(running.target, "GET", "/asgi/status?code=204").status == 204
         shared = "no socket can be added to those passed" in running.log()
         assert shared is not may_join
         assert (status(running)["intake"]["datagrams_handed_over"] > REQUESTS) is not may_join

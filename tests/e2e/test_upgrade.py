@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.backends import Backend
 from tests.e2e.conftest import Spooky
-from tests.e2e.h3_client import Exchange, connect
+from tests.e2e.h3_client import Exchange, H3Client, connect
 from tests.e2e.operator import Said, command, reload, rewrite, status
 from tests.e2e.processes import wait_until
 from tests.e2e.spooky_process import SpookyProcess, upstream
@@ -40,8 +40,7 @@ def test_the_first_master_drains_beside_its_successors_successor(running: Spooky
 
     async def scenario() -> Exchange:
         async with connect(running.port) as client:
-            slow = client.open("GET", SLOW)
-            await client.until(lambda: slow.received > 0, "the response to begin")
+            slow = await _begin(client)
             for generation in (2, 3):
                 said = await asyncio.to_thread(_upgrade, running)
                 assert said == Said(0, f"upgraded: generation {generation}, 2 workers\n")
@@ -56,6 +55,43 @@ def test_the_first_master_drains_beside_its_successors_successor(running: Spooky
     said = command("-s", "reload", "-p", str(running.settings["pid"]))
     assert said == Said(0, "reloaded: generation 4, 2 workers\n")
     assert {one["slot"] for one in status(running)["workers"]} >= {0, 1}, "given back"
+
+
+def test_a_former_master_does_not_steer(running: SpookyProcess) -> None:
+    """Not when the one before it ends either, whose slots it had to spare until then."""
+
+    async def scenario() -> None:
+        async with connect(running.port) as first:
+            await _begin(first)
+            assert (await asyncio.to_thread(_upgrade, running)).status == 0
+            async with connect(running.port) as second:
+                await _begin(second)
+                assert (await asyncio.to_thread(_upgrade, running)).status == 0
+                first.close()
+                await asyncio.to_thread(
+                    wait_until, lambda: 1 not in _generations(running), 5.0, "the first one's end"
+                )
+                late = await asyncio.to_thread(_late, running)
+                for _ in range(8):
+                    async with connect(running.port) as other:
+                        assert (await other.get("/asgi/status?code=204")).status == 204
+                assert await asyncio.to_thread(_late, running) == late
+                assert await asyncio.to_thread(_generations, running) == {
+                    2: "draining",
+                    3: "serving",
+                }
+
+    asyncio.run(scenario())
+
+
+def _late(running: SpookyProcess) -> int:
+    return int(status(running)["intake"]["late_initials"])
+
+
+async def _begin(client: H3Client) -> Exchange:
+    slow = client.open("GET", SLOW)
+    await client.until(lambda: slow.received > 0, "the response to begin")
+    return slow
 
 
 def test_a_program_that_cannot_start_changes_nothing(running: SpookyProcess) -> None:
@@ -101,8 +137,7 @@ def test_a_reload_during_an_upgrade_is_done_by_the_new_master(running: SpookyPro
 def test_a_stop_ends_the_former_master_too(running: SpookyProcess) -> None:
     async def scenario() -> None:
         async with connect(running.port) as client:
-            slow = client.open("GET", SLOW)
-            await client.until(lambda: slow.received > 0, "the response to begin")
+            slow = await _begin(client)
             assert (await asyncio.to_thread(_upgrade, running)).status == 0
             pid = str(running.settings["pid"])
             said = await asyncio.to_thread(command, "-s", "stop", "-p", pid)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from spooky.master.activation import is_reuseport, take
+from spooky.master.activation import take
 
 # What the service manager does between fork and exec: number the descriptors, name itself.
 LAUNCHER = """
@@ -28,7 +28,7 @@ os.execv(sys.executable, [sys.executable, "-c", sys.argv[2]])
 SERVICE = """
 import fcntl, json, os
 from spooky.errors import StartupError
-from spooky.master.activation import is_reuseport, take
+from spooky.master.activation import take
 try:
     found = take()
 except StartupError as error:
@@ -44,7 +44,6 @@ else:
                 "fd": one.socket.fileno(),
                 "blocking": not fcntl.fcntl(one.socket, fcntl.F_GETFL) & os.O_NONBLOCK,
                 "inheritable": one.socket.get_inheritable(),
-                "reuseport": is_reuseport(one.socket),
             }
             for one in found
         ],
@@ -96,7 +95,6 @@ def test_sockets_are_taken_over_in_order() -> None:
     assert [one["where"] for one in passed] == wanted
     assert [one["name"] for one in passed] == ["quic", "quic", "admin"]
     assert [one["fd"] for one in passed] == [3, 4, 5]
-    assert [one["reuseport"] for one in passed] == [True, False, True]
     assert not any(one["blocking"] or one["inheritable"] for one in passed)
 
 
@@ -160,7 +158,6 @@ def test_udp_that_takes_both_families_is_refused() -> None:
 
 def test_sockets_of_the_same_user_may_join() -> None:
     with bound(socket.SOCK_DGRAM) as first, closing(socket.socket(type=socket.SOCK_DGRAM)) as two:
-        assert is_reuseport(first)
         two.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         two.bind(first.getsockname())
         assert two.getsockname() == first.getsockname()

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from spooky.config.tables import MOST_WORKERS
 from spooky.master.slots import (
     DRAIN_MARGIN_S,
     GENERATION_TRANSITIONS,
@@ -192,3 +193,7 @@ def test_a_stop_waits_for_the_drain_of_who_serves() -> None:
     assert (fleet.stop, fleet.stop_deadline) == (Stop.GRACEFUL, 5.0 + 20.0 + DRAIN_MARGIN_S)
     fleet.request_stop(6.0)
     assert (fleet.stop, fleet.stop_deadline) == (Stop.NOW, 5.0 + 20.0 + DRAIN_MARGIN_S)
+
+
+def test_any_configured_count_of_workers_has_room_for_a_reload() -> None:
+    assert 2 * MOST_WORKERS <= SLOT_LIMIT

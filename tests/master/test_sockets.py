@@ -16,7 +16,8 @@ from spooky.errors import StartupError
 from spooky.handover import Steering
 from spooky.master import sockets as module
 from spooky.master import steer
-from spooky.master.bind import IP_PKTINFO
+from spooky.master.activation import Kind, Passed
+from spooky.master.bind import IP_PKTINFO, bind_tcp, bind_udp
 from spooky.master.sockets import SMALLEST_GROUP, Crew, Sockets
 
 TLS = ListenTls(Certificate())
@@ -447,3 +448,18 @@ def test_what_is_bound_is_told(make: Make, caplog: pytest.LogCaptureFixture) -> 
         "listening on udp [::1]:0",
         "no longer listening on udp [::1]:0",
     ]
+
+
+def test_what_was_passed_and_is_not_wanted_is_closed(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    sockets = make(1)
+    udp, tcp = bind_udp("127.0.0.1", 0, is_first=True), bind_tcp("127.0.0.1", 0)
+    sockets.give(
+        Passed(one, kind, "127.0.0.1", one.getsockname()[1], "")
+        for one, kind in ((udp, Kind.UDP), (tcp, Kind.TCP))
+    )
+    sockets.refuse_the_rest(OFF)
+    assert (udp.fileno(), tcp.fileno()) == (-1, -1)
+    assert "passed, but no listener: udp 127.0.0.1:" in caplog.text
+    assert "passed, but not the admin endpoint: tcp 127.0.0.1:" in caplog.text

@@ -57,14 +57,14 @@ def test_a_successor_counts_on_where_a_dead_process_ended() -> None:
     process = memory.processes.row(3)
     process.begin(1)
     traffic.begin(3)
-    traffic.add(3, row, TrafficColumn.REQUESTS, 5)
+    traffic.row(3, row)[TrafficColumn.REQUESTS] += 5
     for gauge in GAUGES:
-        traffic.set(3, row, gauge, 9)
+        traffic.row(3, row)[gauge] = 9
     memory.bury(3)
     assert process.get(Column.STATE) == ProcessState.GONE
     assert [traffic.total(row).get(gauge) for gauge in GAUGES] == [0, 0, 0]
     traffic.begin(3)
-    traffic.add(3, row, TrafficColumn.REQUESTS)
+    traffic.row(3, row)[TrafficColumn.REQUESTS] += 1
     assert traffic.total(row).get(TrafficColumn.REQUESTS) == 6
 
 
@@ -74,7 +74,7 @@ def test_the_counts_of_a_backend_end_with_its_row() -> None:
     for process in (1, 2):
         memory.traffic.begin(process)
         for row in rows.values():
-            memory.traffic.add(process, row, TrafficColumn.REQUESTS, 4)
+            memory.traffic.row(process, row)[TrafficColumn.REQUESTS] += 4
     memory.release_backends([B])
     assert memory.traffic.total(rows[A]).get(TrafficColumn.REQUESTS) == 0
     assert memory.traffic.total(rows[B]).get(TrafficColumn.REQUESTS) == 8
@@ -85,7 +85,7 @@ def test_what_nobody_writes_takes_no_memory() -> None:
     rows = memory.backends.assign([A])
     before = os.fstat(memory.fd).st_blocks
     memory.traffic.begin(5)
-    memory.traffic.add(5, rows[A], TrafficColumn.REQUESTS)
+    memory.traffic.row(5, rows[A])[TrafficColumn.REQUESTS] += 1
     for row in range(4096):
         memory.traffic.total(row)
     memory.bury(6)
