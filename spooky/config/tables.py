@@ -39,6 +39,7 @@ from spooky.config.scalars import (
     size,
     text,
 )
+from spooky.config.sessions import SESSION_PERSISTENCE
 from spooky.config.shapes import Field, ListOf, NamedGroup, OneOrMany, OrOff, Section
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -58,6 +59,7 @@ _WAIT = duration(0.001, DAY)
 _WAIT_OR_NONE = duration(0.001, DAY, zero=True)
 _NAME = text("a name without spaces, of at most 128 characters", r"^[!-~]{1,128}$")
 _GROUP_NAME = text("letters, digits, _, - or .", r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+_ZONE = text("a word such as eu-1a, of at most 64 characters", r"^[!-~]{1,64}$")
 _URL_PATH = text("a path that begins with /, such as /health", r"^/[!-~]*$")
 
 # --- listeners --------------------------------------------------------------------------------
@@ -137,7 +139,7 @@ def _build_backend(values: dict[str, Any]) -> Backend:
 
 
 def _backend_parts(backend: Backend) -> dict[str, Any]:
-    return {"id": backend.id, "address": backend.address, "weight": backend.weight}
+    return {key: getattr(backend, key) for key in BACKEND.fields}
 
 
 BACKEND = Section(
@@ -150,7 +152,9 @@ BACKEND = Section(
             "`host:port` or `http://host:port` for cleartext HTTP/2 (prior knowledge), "
             "`https://host[:port]` for HTTP/2 over TLS; an IPv6 address stands in brackets.",
         ),
-        "weight": Field(integer(1, 1000)),
+        "weight": Field(integer(0, 1000)),
+        "priority": Field(integer(0, 127)),
+        "zone": Field(_ZONE),
     },
     _build_backend,
     _backend_parts,
@@ -212,8 +216,9 @@ def _build_upstream(values: dict[str, Any]) -> Upstream:
 
 def _upstream_parts(upstream: Upstream) -> dict[str, Any]:
     parts = {key: getattr(upstream, key) for key in UPSTREAM.fields if key != "route"}
-    if upstream.health_check is None:
-        del parts["health_check"]
+    for optional in ("health_check", "session_persistence"):
+        if parts[optional] is None:
+            del parts[optional]
     return {"route": upstream.routes, **parts}
 
 
@@ -226,6 +231,9 @@ UPSTREAM = Section(
             "What the upstream serves: one route or a list of them.",
         ),
         "load_balancing": Field(BALANCING),
+        "slow_start": Field(_WAIT_OR_NONE),
+        "panic_threshold": Field(integer(0, 100)),
+        "session_persistence": Field(SESSION_PERSISTENCE),
         "backends": Field(ListOf(BACKEND, at_least=1), "missing; write [{address: HOST:PORT}]"),
         "tls": Field(UPSTREAM_TLS),
         "timeouts": Field(TIMEOUTS),
@@ -306,6 +314,7 @@ CONFIG = Section(
     Config,
     {
         "version": Field(integer(1, 1)),
+        "zone": Field(_ZONE),
         "worker_processes": Field(_workers(), default="auto"),
         "listen": Field(
             OneOrMany(LISTENER), "missing; write {address: 0.0.0.0, port: 443, tls: {...}}"

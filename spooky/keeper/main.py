@@ -1,6 +1,7 @@
 """The keeper process: what there must be one of beside many workers.
 
-It serves the admin endpoint from the shared memory and writes only its own row. SIGQUIT and
+It serves the admin endpoint from the shared memory, and writes its own row and what the rows of
+the backends have of it. SIGQUIT and
 SIGTERM end it, the first after the answers that are under way; SIGUSR1 reopens the log. It is
 the last to go at shutdown, so that `/ready` says 503 for as long as workers drain.
 """
@@ -14,6 +15,7 @@ from spooky import log as logs
 from spooky.errors import ExitCode
 from spooky.handover import KeeperSpec
 from spooky.keeper.admin import AdminEndpoint
+from spooky.keeper.eligibility import Eligibility
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
 
@@ -49,6 +51,9 @@ class Keeper:
         if self._spec.admin is not None:
             server = await asyncio.start_server(self._endpoint.serve, sock=self._spec.admin)
         beat = loop.create_task(self._beat())
+        spec = self._spec
+        eligibility = Eligibility(spec.config, spec.memory.backends, spec.backend_rows)
+        watch = loop.create_task(eligibility.watch())
         self._announce()
         await self._leave.wait()
         self._row.set(Column.STATE, ProcessState.DRAINING)
@@ -56,6 +61,7 @@ class Keeper:
             server.close()
             await self._drain()
         beat.cancel()
+        watch.cancel()
         return ExitCode.OK
 
     def _announce(self) -> None:

@@ -7,7 +7,7 @@ first in each, as far as what is well of them carries the load (`overflow.py`); 
 gets its weight bit by bit (`slow_start.py`).
 
 The weights are whole numbers: those of the configuration as long as all that serve have just
-those, otherwise finer ones in the right proportion.
+those, otherwise others in the right proportion, to half a percent.
 """
 
 import math
@@ -19,8 +19,10 @@ from typing import Final
 from spooky.policy import slow_start
 from spooky.policy.overflow import Group, loads, shares
 
-_FINER: Final = 1000
-"""So many parts of a weight are told apart where weights are not those of the configuration."""
+_LEAST_PART: Final = 0.001
+_SCALES: Final = (1, 10, 100, 1000)
+_TOLERANCE: Final = 0.005
+"""A share may be off by so much of itself, for the sake of smaller weights."""
 
 
 class Standing(Enum):
@@ -128,7 +130,7 @@ class _Place:
         self.objection = member.objection()
         # An ill backend that is used in a panic is not nursed: there is nobody to spare it.
         nursed = self.objection is None
-        part = max(member.part, 1 / _FINER) * slow_start.share(member.well_for, window)
+        part = max(member.part, _LEAST_PART) * slow_start.share(member.well_for, window)
         self.part = part if nursed else 1.0
         self.raw = 0.0
 
@@ -223,14 +225,23 @@ def _give_by_zone(well: Sequence[_Place], tier: Sequence[_Place], part: float, z
 
 
 def _whole_numbers(places: Sequence[_Place]) -> list[int]:
-    """Make whole numbers of the shares: the weights of the configuration where they are in them."""
-    scales = [place.raw / place.member.weight for place in places if place.raw > 0]
-    if not scales:
+    """Make whole numbers of the shares: the weights of the configuration where they are in them.
+
+    Else nobody's is higher than there, as far as whole numbers can say it.
+    """
+    rates = [place.raw / place.member.weight for place in places if place.raw > 0]
+    if not rates:
         return [0] * len(places)
-    most, least = max(scales), min(scales)
+    most, least = max(rates), min(rates)
     if most - least <= most * 1e-9:
         return [place.member.weight if place.raw > 0 else 0 for place in places]
-    return [max(1, round(place.raw / most * _FINER)) if place.raw > 0 else 0 for place in places]
+    exact = [place.raw / most for place in places]
+    scale = next((one for one in _SCALES if _is_close(exact, one)), _SCALES[-1])
+    return [max(1, round(one * scale)) if one > 0 else 0 for one in exact]
+
+
+def _is_close(exact: Iterable[float], scale: int) -> bool:
+    return all(abs(round(one * scale) - one * scale) <= one * scale * _TOLERANCE for one in exact)
 
 
 def _again_in(places: Iterable[_Place], window: float) -> float | None:

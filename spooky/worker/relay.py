@@ -217,7 +217,7 @@ class Exchange:
                 if event.end:
                     self._complete()
             case ResponseHead():
-                self._on_response_head(event)
+                self._on_response_head(attempt, event)
             case Writable():
                 self._upload.pump()
             case Trailers():
@@ -233,10 +233,13 @@ class Exchange:
                 self._on_backend_reset(event)
         self._client.touch()
 
-    def _on_response_head(self, head: ResponseHead) -> None:
+    def _on_response_head(self, attempt: Attempt, head: ResponseHead) -> None:
         assert self._upload is not None
+        assert self._call is not None
         self._state = next_state(self._state, Step.HEAD)
         self._upload.release()
+        if self._call.group.sessions is not None:
+            self._call.group.sessions.bind(self._call, attempt.target.index)
         fields = headers.forward_response(head, self._request_id)
         self._response.head(head.status, fields + self._added_fields(), end=head.end)
         if head.end:
