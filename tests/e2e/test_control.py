@@ -17,6 +17,7 @@ from tests.e2e.spooky_process import SpookyProcess, upstream
 pytestmark = pytest.mark.e2e
 
 SOON_S = 0.1
+"""What is promised: within this time every worker acts on it."""
 
 
 @pytest.fixture
