@@ -1,9 +1,9 @@
 """The keeper process: what there must be one of beside many workers.
 
-It serves the admin endpoint from the shared memory, and writes its own row and what the rows of
-the backends have of it. SIGQUIT and
-SIGTERM end it, the first after the answers that are under way; SIGUSR1 reopens the log. It is
-the last to go at shutdown, so that `/ready` says 503 for as long as workers drain.
+It serves the admin endpoint and operators' commands, and writes its own row and what the rows of
+the backends have of it. SIGQUIT and SIGTERM end it, the first after the answers that are under
+way; SIGUSR1 reopens the log. It is the last to go at shutdown, so that `/ready` says 503 for as
+long as workers drain.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from spooky import log as logs
 from spooky.errors import ExitCode
 from spooky.handover import KeeperSpec
 from spooky.keeper.admin import AdminEndpoint
+from spooky.keeper.control import LINE_BYTES, ControlEndpoint, Controls
 from spooky.keeper.eligibility import Eligibility
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
@@ -50,6 +51,7 @@ class Keeper:
         server = None
         if self._spec.admin is not None:
             server = await asyncio.start_server(self._endpoint.serve, sock=self._spec.admin)
+        control = await self._listen_to_operators()
         beat = loop.create_task(self._beat())
         spec = self._spec
         eligibility = Eligibility(spec.config, spec.memory.backends, spec.backend_rows)
@@ -57,12 +59,21 @@ class Keeper:
         self._announce()
         await self._leave.wait()
         self._row.set(Column.STATE, ProcessState.DRAINING)
+        if control is not None:
+            control.close()
         if server is not None:
             server.close()
             await self._drain()
         beat.cancel()
         watch.cancel()
         return ExitCode.OK
+
+    async def _listen_to_operators(self) -> asyncio.Server | None:
+        spec = self._spec
+        if spec.control is None:
+            return None
+        endpoint = ControlEndpoint(Controls(spec.config, spec.memory.backends, spec.backend_rows))
+        return await asyncio.start_unix_server(endpoint.serve, sock=spec.control, limit=LINE_BYTES)
 
     def _announce(self) -> None:
         self._row.set(Column.PID, os.getpid())

@@ -17,7 +17,7 @@ from spooky.shm.clock import now_ms
 from spooky.worker.upstreams import UpstreamGroup
 
 INTERVAL_S: Final = 0.02
-_WATCHED: Final = slice(BackendColumn.HEALTH, BackendColumn.BREAKER + 1)
+_WATCHED: Final = slice(BackendColumn.WEIGHT, BackendColumn.FORCED_HEALTH + 1)
 
 
 class Membership:
@@ -79,7 +79,10 @@ class _Watched:
         weighing = weigh(
             [
                 Member(
-                    backend.weight, backend.priority, backend.zone or "", *row.fitness(moment_ms)
+                    row.weight_of(backend.weight),
+                    backend.priority,
+                    backend.zone or "",
+                    *row.fitness(moment_ms),
                 )
                 for backend, row in self._backends
             ],
