@@ -322,7 +322,6 @@ CONFIG = Section(
     Config,
     {
         "version": Field(integer(1, 1)),
-        "zone": Field(_ZONE),
         "worker_processes": Field(_workers(), default="auto"),
         "listen": Field(
             OneOrMany(LISTENER), "missing; write {address: 0.0.0.0, port: 443, tls: {...}}"
@@ -342,6 +341,7 @@ CONFIG = Section(
         "drain_timeout": Field(_WAIT_OR_NONE),
         "pid": Field(path()),
         "control": Field(path_or_off(), default="auto"),
+        "zone": Field(_ZONE),
     },
     _build_config,
 )

@@ -74,7 +74,7 @@ KEYS = (
         "- listen\n",
         "expected a mapping with the keys version, worker_processes, listen, upstream, user, "
         "group, admin, log, limits, steering, worker_timeout, watch, drain_timeout, pid, control, "
-        "got a list",
+        "zone, got a list",
     ),
     structural(
         "nothing but a version",

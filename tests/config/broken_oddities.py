@@ -17,7 +17,7 @@ from tests.config.broken import (
 
 TOP_KEYS = (
     "version, worker_processes, listen, upstream, user, group, admin, log, limits, steering, "
-    "worker_timeout, watch, drain_timeout, pid, control"
+    "worker_timeout, watch, drain_timeout, pid, control, zone"
 )
 NO_ENCODING = (
     "is no percent-encoding: two hexadecimal digits follow a %; the % itself is written %25"
@@ -80,7 +80,8 @@ YAML = (
     semantic(
         "section that contains itself",
         LISTEN + "upstream: &u {api: *u}\n",
-        "upstream.api.api: unknown key; known here: route, load_balancing, backends, tls, "
+        "upstream.api.api: unknown key; known here: route, load_balancing, slow_start, "
+        "panic_threshold, session_persistence, backends, tls, "
         "timeouts, health_check (line 2)",
         "upstream.api.backends: missing; write [{address: HOST:PORT}] (line 2)",
         "upstream.api.route: missing; write {path_prefix: /} to take every request (line 2)",

@@ -137,7 +137,7 @@ BACKENDS = (
         "text for a backend",
         with_backend('"10.0.0.2:8080"'),
         "upstream.api.backends[1]: expected a mapping with the keys id, address, weight, "
-        'got "10.0.0.2:8080" (line 7)',
+        'priority, zone, got "10.0.0.2:8080" (line 7)',
     ),
     structural(
         "no address",
@@ -200,7 +200,8 @@ BACKENDS = (
     ),
 )
 
-TABLE = (*UPSTREAMS, *BACKENDS    semantic(
+CHOICE = (
+    semantic(
         "cookies of the same name",
         LISTEN
         + "upstream:\n"
@@ -214,17 +215,24 @@ TABLE = (*UPSTREAMS, *BACKENDS    semantic(
     ),
     semantic(
         "a cookie that no browser takes",
-        with_upstream("    session_persistence: {name: __Host-sid, path: /app}\n"),
+        with_upstream("session_persistence: {name: __Host-sid, path: /app}\n"),
         "upstream.api.session_persistence.path: expected /, without which browsers refuse "
-        "__Host-sid, got /app (line 6)",
+        "__Host-sid, got /app (line 7)",
     ),
     structural(
         "odd sessions, tiers and zones",
         with_upstream(
-            "    panic_threshold: 101\n"
-            "    session_persistence: {type: ip, name: 'a b', timeout: 0.5s, path: /;x}\n"
+            "panic_threshold: 101\n"
+            "session_persistence: {type: ip, name: 'a b', timeout: 0.5s, path: /;x}\n"
         ),
-        "upstream.api.panic_threshold: expected 0..100, got 101 (line 6)",
-        'upstream.api.session_persistence.name: x',
+        "upstream.api.panic_threshold: expected 0..100, got 101 (line 7)",
+        "upstream.api.session_persistence.name: expected a cookie's name: letters, digits and "
+        '!#$%&\'*+.^_`|~-, at most 64 of them, got "a b" (line 8)',
+        "upstream.api.session_persistence.path: expected a path that begins with /, without ;, "
+        "got /;x (line 8)",
+        "upstream.api.session_persistence.timeout: expected 0 or 1s..8760h, got 0.5s (line 8)",
+        "upstream.api.session_persistence.type: expected cookie, got ip (line 8)",
     ),
 )
+
+TABLE = (*UPSTREAMS, *BACKENDS, *CHOICE)
