@@ -25,6 +25,7 @@ from spooky.config.model import (
     Upstream,
     UpstreamTls,
 )
+from spooky.config.repeat_tables import HEDGING, RETRIES, deadline_header
 from spooky.config.scalars import (
     Scalar,
     backend_address,
@@ -189,6 +190,7 @@ TIMEOUTS = Section(
         "idle": Field(_WAIT_OR_NONE),
         "total": Field(_WAIT_OR_NONE),
         "queue": Field(_WAIT),
+        "deadline_header": Field(deadline_header()),
     },
 )
 
@@ -212,8 +214,9 @@ def _build_upstream(values: dict[str, Any]) -> Upstream:
 
 def _upstream_parts(upstream: Upstream) -> dict[str, Any]:
     parts = {key: getattr(upstream, key) for key in UPSTREAM.fields if key != "route"}
-    if upstream.health_check is None:
-        del parts["health_check"]
+    for key in ("health_check", "hedging"):
+        if parts[key] is None:
+            del parts[key]
     return {"route": upstream.routes, **parts}
 
 
@@ -229,6 +232,8 @@ UPSTREAM = Section(
         "backends": Field(ListOf(BACKEND, at_least=1), "missing; write [{address: HOST:PORT}]"),
         "tls": Field(UPSTREAM_TLS),
         "timeouts": Field(TIMEOUTS),
+        "retries": Field(RETRIES),
+        "hedging": Field(HEDGING),
         "health_check": Field(HEALTH_CHECK),
     },
     _build_upstream,

@@ -60,6 +60,28 @@ def is_grpc(content_type: bytes) -> bool:
     return kind == _GRPC_CONTENT and content_type[len(kind) : len(kind) + 1] in (b"", b"+", b";")
 
 
+def is_grpc_call(fields: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Say whether a request's fields are those of a gRPC call."""
+    return any(name == b"content-type" and is_grpc(value) for name, value in fields)
+
+
+def pass_on(
+    fields: Iterable[tuple[bytes, bytes]], own: bytes | None, left: float
+) -> list[tuple[bytes, bytes]]:
+    """Return a request's fields as a backend gets them, which has `left` seconds.
+
+    The operator's own field is there whether the client sent it or not; `grpc-timeout` takes the
+    place of the client's, if that is a gRPC client.
+    """
+    kept = [field for field in fields if field[0] != own]
+    if own is not None:
+        kept.append((own, format_milliseconds(left)))
+    if is_grpc_call(kept):
+        told = format_grpc_timeout(left)
+        kept = [(name, told if name == GRPC_TIMEOUT else value) for name, value in kept]
+    return kept
+
+
 def asked_for(fields: Iterable[tuple[bytes, bytes]], own: bytes | None) -> float | None:
     """Return the shortest wait that a request's fields ask for, seconds; None: they name none.
 

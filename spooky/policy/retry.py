@@ -12,7 +12,7 @@ content is no longer at hand.
 from dataclasses import dataclass
 from enum import Enum
 
-from spooky.errors import CONSEQUENCES, Kind, Retry
+from spooky.errors import Kind
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """RFC 9110 section 9.2.2."""
@@ -53,6 +53,8 @@ class Verdict(Enum):
     NOT_REPLAYABLE = "its content is no longer at hand"
     NO_TIME = "no time is left for another attempt"
     BUDGET_SPENT = "the retry budget is spent"
+    NO_BACKEND = "there is no other backend"
+    GOES_ON = "another try is under way"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,10 @@ def cause_of(kind: Kind, *, unprocessed: bool) -> Cause | None:
             return Cause.REFUSED if unprocessed else Cause.RESET
         case Kind.BACKEND_GONE:
             return Cause.REFUSED if unprocessed else Cause.LOST
+        case Kind.TRY_TIMEOUT:
+            return Cause.TRY_TIMEOUT
+        case Kind.BAD_STATUS:
+            return Cause.STATUS
         case _:
             return None
 
@@ -140,21 +146,10 @@ def _most_tries(policy: RetryPolicy, cause: Cause) -> int:
     return policy.attempts
 
 
-def may_retry(
-    kind: Kind, method: bytes, *, unprocessed: bool, replayable: bool, retries: int
-) -> bool:
-    """Say whether an exchange that failed by `kind` may be tried on another backend."""
-    failure = Failure(
-        cause_of(kind, unprocessed=unprocessed), method, unprocessed, replayable, retries + 1
-    )
-    rule = CONSEQUENCES[kind].retry
-    return rule is not Retry.NEVER and judge(RetryPolicy(), failure) is Verdict.AGAIN
+def may_ask_again(cause: Cause, wait: float) -> bool:
+    """Say whether, where no other backend is left, one that has failed may be asked again.
 
-
-def backends_to_avoid(tried: list[int], cause: Cause) -> list[int]:
-    """Return which backends another try should not go to if there is one besides them.
-
-    `tried` has the places of those that were asked, the last one last. One that refused a stream
-    is not down: its next connection will do as well.
+    `wait` is how long that is put off, seconds: one that could not be reached, or that has just
+    dropped a connection, needs some time.
     """
-    return [] if cause is Cause.REFUSED else tried
+    return wait > 0 or cause not in {Cause.CONNECT_FAILURE, Cause.LOST}

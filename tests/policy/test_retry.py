@@ -13,9 +13,9 @@ from spooky.policy.retry import (
     Failure,
     RetryPolicy,
     Verdict,
-    backends_to_avoid,
     cause_of,
     judge,
+    may_ask_again,
 )
 
 ALL = RetryPolicy(attempts=3, on=frozenset(Cause))
@@ -38,6 +38,12 @@ CASES = [
     (Kind.BACKEND_RESET, b"GET", False, True, 1, Verdict.NOT_ASKED_FOR),
     (Kind.BAD_RESPONSE, b"GET", False, True, 1, Verdict.FINAL),
     (Kind.RESPONSE_TIMEOUT, b"GET", False, True, 1, Verdict.FINAL),
+    (Kind.TRY_TIMEOUT, b"GET", False, True, 1, Verdict.AGAIN),
+    (Kind.TRY_TIMEOUT, b"POST", False, True, 1, Verdict.NOT_IDEMPOTENT),
+    (Kind.TRY_TIMEOUT, b"POST", True, True, 1, Verdict.AGAIN),
+    (Kind.BAD_STATUS, b"GET", False, True, 1, Verdict.AGAIN),
+    (Kind.BAD_STATUS, b"POST", False, True, 1, Verdict.NOT_IDEMPOTENT),
+    (Kind.DEADLINE, b"GET", True, True, 1, Verdict.FINAL),
     (Kind.TOTAL_TIMEOUT, b"GET", True, True, 1, Verdict.FINAL),
     (Kind.CLIENT_RESET, b"GET", True, True, 1, Verdict.FINAL),
     (Kind.INTERNAL, b"GET", True, True, 1, Verdict.FINAL),
@@ -121,5 +127,8 @@ def test_the_wait_is_spread_over_a_step_that_doubles_up_to_a_ceiling(
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_backends_that_failed_are_avoided_but_not_those_that_only_refused(cause: Cause) -> None:
-    assert backends_to_avoid([3, 1], cause) == ([] if cause is Cause.REFUSED else [3, 1])
+def test_a_backend_that_has_just_failed_to_hold_a_connection_is_asked_again_only_later(
+    cause: Cause,
+) -> None:
+    assert may_ask_again(cause, 0.001)
+    assert may_ask_again(cause, 0.0) is (cause not in {Cause.CONNECT_FAILURE, Cause.LOST})
