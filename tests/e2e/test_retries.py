@@ -16,6 +16,7 @@ import pytest
 from hyperframe.frame import HeadersFrame, SettingsFrame
 
 from spooky.policy.budget import WINDOW_S
+from spooky.policy.hedging import FEWEST
 from tests.e2e.backends import nghttpd_command, start_backend
 from tests.e2e.certificates import Identity
 from tests.e2e.conftest import Spooky
@@ -36,6 +37,7 @@ UPSTREAMS: dict[str, dict[str, Any]] = {
     "soon": {"retries": {**AGAIN, "backoff": {"initial": "50ms", "max": "100ms"}}},
     "hurry": {"retries": {"per_try_timeout": "200ms"}},
     "hedge": {"hedging": {"delay": "100ms"}},
+    "tail": {"hedging": {"delay": "p95"}},
     "poor": {"retries": {**AGAIN, "budget": {"ratio": 0, "minimum": 0}}},
 }
 
@@ -187,6 +189,22 @@ def test_a_fast_request_is_not_hedged(running: SpookyProcess, failing: Failing) 
     exchange, token = _ask(running, "GET", "/hedge/x?a=b")
     assert (exchange.status, len(failing.tries(token))) == (200, 1)
     assert _access(running, token)["retries"] == 0
+
+
+def test_the_wait_for_a_hedge_is_learnt_from_recent_requests(
+    running: SpookyProcess, failing: Failing
+) -> None:
+    async def scenario() -> Exchange:
+        async with connect(running.port) as client:
+            for _ in range(FEWEST // 10):
+                batch = [client.open("GET", "/tail/x?a=b") for _ in range(10)]
+                for exchange in batch:
+                    await client.over(exchange)
+            return await client.get(f"/tail/x?fail=1&hang=1&token={token}")
+
+    token = uuid.uuid4().hex
+    assert asyncio.run(scenario()).status == 200
+    assert len(failing.tries(token)) == 2
 
 
 # --- connections ------------------------------------------------------------------------------
