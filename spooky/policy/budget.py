@@ -24,20 +24,21 @@ _SLOT_S = WINDOW_S / _SLOTS
 class RetryBudget:
     """What one worker may repeat of one upstream's requests."""
 
-    __slots__ = ("_at", "_floor", "_ratio", "_requests", "_retries", "_slot")
+    __slots__ = ("_at", "_floor", "_ratio", "_requests", "_retries", "_slot", "_slot_ends")
 
     def __init__(self, ratio: float, minimum: float, now: float) -> None:
         """`ratio`: retries for each request; `minimum`: retries a second besides, this worker's."""
         self._ratio = ratio
         self._floor = minimum * WINDOW_S
         self._slot = int(now / _SLOT_S)
+        self._slot_ends = (self._slot + 1) * _SLOT_S
         self._at = self._slot % _SLOTS
         self._requests = [0] * _SLOTS
         self._retries = [0] * _SLOTS
 
     def deposit(self, now: float) -> None:
         """Take note of a request."""
-        if int(now / _SLOT_S) > self._slot:
+        if now >= self._slot_ends:
             self._forget(now)
         self._requests[self._at] += 1
 
@@ -50,7 +51,7 @@ class RetryBudget:
 
     def affords(self, now: float) -> bool:
         """Say whether a retry could be paid for."""
-        if int(now / _SLOT_S) > self._slot:
+        if now >= self._slot_ends:
             self._forget(now)
         return sum(self._retries) + 1 <= self._ratio * sum(self._requests) + self._floor
 
@@ -60,4 +61,5 @@ class RetryBudget:
         for passed in range(max(self._slot, slot - _SLOTS) + 1, slot + 1):
             self._requests[passed % _SLOTS] = self._retries[passed % _SLOTS] = 0
         self._slot = slot
+        self._slot_ends = (slot + 1) * _SLOT_S
         self._at = slot % _SLOTS

@@ -51,7 +51,7 @@ class Traffic(Protocol):
         """Count an attempt that failed and that another one follows."""
 
     def record_given_up(self, upstream: str, backend: str) -> None:
-        """Count an attempt that was given up because another one was faster."""
+        """Count an attempt that was given up beside another one."""
 
 
 def _text(octets: bytes) -> str:
@@ -141,7 +141,7 @@ class Observer:
             self._traffic.record_retry(upstream, backend, kind)
 
     def record_given_up(self, upstream: str, backend: str) -> None:
-        """Count an attempt that was given up because another one was faster."""
+        """Count an attempt that was given up beside another one."""
         if self._traffic is not None:
             self._traffic.record_given_up(upstream, backend)
 

@@ -81,7 +81,7 @@ class BackendTraffic:
         cells[_FAILED[kind]] += 1
 
     def record_given_up(self, upstream: str, backend: str) -> None:
-        """Add an attempt that neither failed nor answered: another one was faster."""
+        """Add an attempt beside another one that neither failed nor answered."""
         self._cells[upstream, backend][_REQUESTS] += 1
 
     def publish_gauges(self) -> None:

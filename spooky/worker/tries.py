@@ -91,7 +91,8 @@ class Tries:
         """Read how long the request may take from `now` on; False: its time is over already."""
         group = self._call.group
         total = group.timeouts.total
-        self._deadline = now + total if total else 0.0
+        if total:
+            self._deadline = now + total
         own = group.repetition.deadline_header
         if own is None and self._call.head.method != b"POST":
             # gRPC has no other method.
@@ -284,8 +285,12 @@ class Tries:
             loser = self.current if attempt is rival else rival
             self.current = self.last = attempt
             if loser is not None:
-                self._services.observer.record_given_up(self._call.group.name, loser.target.id)
-                loser.cancel(H2Code.CANCEL)
+                self._give_up(loser, H2Code.CANCEL)
+
+    def _give_up(self, attempt: Attempt, code: H2Code) -> None:
+        """Count an attempt that neither failed nor won, and end it."""
+        self._services.observer.record_given_up(self._call.group.name, attempt.target.id)
+        attempt.cancel(code)
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -294,7 +299,7 @@ class Tries:
         if self.current is not None:
             self.current.cancel(code)
         if self._rival is not None:
-            self._rival.cancel(code)
+            self._give_up(self._rival, code)
 
     def end(self) -> None:
         """Wait for nothing any more."""
