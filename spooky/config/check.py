@@ -27,6 +27,7 @@ from spooky.config.model import (
     Upstream,
     UpstreamTls,
 )
+from spooky.config.sessions import check_sessions, find_secret_faults
 from spooky.errors import ConfigError, Problem, StartupError
 
 
@@ -42,6 +43,7 @@ def check(config: Config, known: Places) -> Iterator[Finding]:
         yield from _check_client_identity(upstream, known)
         yield from _check_health(upstream, known)
         yield from check_repeats(upstream, known)
+    yield from check_sessions(config.upstream, known)
     yield from _check_limits(config.limits, known)
     yield from _check_rows(config, known)
 
@@ -87,6 +89,8 @@ def notices(config: Config) -> Iterator[Finding]:
             text = "accepted, but this version does not probe backends yet"
             yield Finding(f"{key}.health_check", text)
         yield from repeats_notices(upstream)
+        if not any(backend.weight for backend in upstream.backends):
+            yield Finding(f"{key}.backends", "get no new requests: the weight of each is 0")
         if upstream.tls != UpstreamTls() and not has_tls:
             yield Finding(f"{key}.tls", "has no effect: no backend of it is https://")
         elif has_tls and not upstream.tls.verify:
@@ -222,6 +226,7 @@ def inspect_files(config: Config, now: datetime, places: Places | None = None) -
         except ConfigError as error:
             problems += error.problems
     findings = [*_find_account(config), *find_log_faults(config), *_find_pidfile(config)]
+    findings += find_secret_faults(config.upstream)
     for upstream in config.upstream:
         findings += _find_client_tls(upstream, now, known)
     problems += [

@@ -239,6 +239,8 @@ class Exchange:
         self._tries.won(attempt, self._progress.active_at)
         self._state = next_state(self._state, Step.HEAD)
         self._upload.release()
+        if self._call.group.sessions is not None:
+            self._call.group.sessions.bind(self._call, attempt.target.index)
         fields = headers.forward_response(head, self._request_id)
         self._response.head(head.status, fields + self._added_fields(), end=head.end)
         if head.end:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from spooky.config.model import Backend, Config, Timeouts, Upstream
 from spooky.policy.balance import Balancer, make_balancer
+from spooky.policy.eligibility import Rules
 from spooky.policy.routing import RouteTable, Rule
 from spooky.worker.call import Call, Gate
 from spooky.worker.connect import Endpoint
 from spooky.worker.pool import Pool
 from spooky.worker.repetition import Repetition, make_repetition
+from spooky.worker.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,9 @@ class UpstreamGroup:
         self.backends = upstream.backends
         self.gates: tuple[Gate, ...] = ()
         self.repetition = repetition
+        self.rules = Rules(upstream.slow_start, upstream.panic_threshold / 100)
+        self.sessions: Sessions | None = None
+        """None: each request may go anywhere."""
         self._balance = balance
         self._balancer = balance([backend.weight for backend in upstream.backends])
         self._targets = [
@@ -52,8 +57,14 @@ class UpstreamGroup:
             for index, (backend, pool) in enumerate(zip(upstream.backends, pools, strict=True))
         ]
 
-    def pick(self, _call: Call, exclude: list[int]) -> Target | None:
+    def pick(self, call: Call, exclude: list[int]) -> Target | None:
         """Pick a backend, none of those in `exclude`; None if there is none."""
+        if self.sessions is not None and call.session is not None:
+            place = self.sessions.held_by(call.session, exclude)
+            if place is not None:
+                return self._targets[place]
+            if not self.sessions.may_move:
+                return None
         index = self._balancer.pick(exclude)
         return None if index is None else self._targets[index]
 
