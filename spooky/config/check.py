@@ -14,6 +14,7 @@ from datetime import datetime
 
 from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import judge_dates, load_identities
+from spooky.config.check_repeats import check_repeats, repeats_notices
 from spooky.config.document import Finding, Places, key_of_upstream, parent
 from spooky.config.keyfiles import MEMBERS, read_contents
 from spooky.config.logfiles import find_log_faults, judge_folder
@@ -41,6 +42,7 @@ def check(config: Config, known: Places) -> Iterator[Finding]:
         yield from _check_backends(upstream, known)
         yield from _check_client_identity(upstream, known)
         yield from _check_health(upstream, known)
+        yield from check_repeats(upstream, known)
     yield from check_sessions(config.upstream, known)
     yield from _check_limits(config.limits, known)
     yield from _check_rows(config, known)
@@ -86,6 +88,7 @@ def notices(config: Config) -> Iterator[Finding]:
         if upstream.health_check is not None:
             text = "accepted, but this version does not probe backends yet"
             yield Finding(f"{key}.health_check", text)
+        yield from repeats_notices(upstream)
         if not any(backend.weight for backend in upstream.backends):
             yield Finding(f"{key}.backends", "get no new requests: the weight of each is 0")
         if upstream.tls != UpstreamTls() and not has_tls:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spooky.config.dns import Dns
+from spooky.config.repeats import Hedging, Retries
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,9 @@ class Timeouts:
     """For the whole exchange; 0: no limit."""
     queue: float = 5.0
     """Waiting for a connection with a free stream."""
+    deadline_header: str | None = None
+    """A request field with the milliseconds that its client is ready to wait; beyond them: 504.
+    Backends are told in it what is left. None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +192,10 @@ class Upstream:
     """For its `https://` backends."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     """How long an exchange may wait for a backend."""
+    retries: Retries = field(default_factory=Retries)
+    """When a request is tried again."""
+    hedging: Hedging | None = None
+    """When a second try is started beside the first; without it: never."""
     health_check: HealthCheck | None = None
     """Active health checks. Accepted, but this version does not probe backends yet."""
 

@@ -27,6 +27,7 @@ from spooky.config.model import (
     Upstream,
     UpstreamTls,
 )
+from spooky.config.repeat_tables import HEDGING, RETRIES, deadline_header
 from spooky.config.scalars import (
     AUTO,
     Scalar,
@@ -197,6 +198,7 @@ TIMEOUTS = Section(
         "idle": Field(_WAIT_OR_NONE),
         "total": Field(_WAIT_OR_NONE),
         "queue": Field(_WAIT),
+        "deadline_header": Field(deadline_header()),
     },
 )
 
@@ -220,9 +222,9 @@ def _build_upstream(values: dict[str, Any]) -> Upstream:
 
 def _upstream_parts(upstream: Upstream) -> dict[str, Any]:
     parts = {key: getattr(upstream, key) for key in UPSTREAM.fields if key != "route"}
-    for optional in ("health_check", "session_persistence"):
-        if parts[optional] is None:
-            del parts[optional]
+    for key in ("health_check", "hedging", "session_persistence"):
+        if parts[key] is None:
+            del parts[key]
     return {"route": upstream.routes, **parts}
 
 
@@ -241,6 +243,8 @@ UPSTREAM = Section(
         "backends": Field(ListOf(BACKEND, at_least=1), "missing; write [{address: HOST:PORT}]"),
         "tls": Field(UPSTREAM_TLS),
         "timeouts": Field(TIMEOUTS),
+        "retries": Field(RETRIES),
+        "hedging": Field(HEDGING),
         "health_check": Field(HEALTH_CHECK),
     },
     _build_upstream,

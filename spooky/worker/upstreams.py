@@ -9,13 +9,14 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from spooky.config.model import Backend, Config, Limits, Timeouts, Upstream
+from spooky.config.model import Backend, Config, Timeouts, Upstream
 from spooky.policy.balance import Balancer, make_balancer
 from spooky.policy.eligibility import Rules
 from spooky.policy.routing import RouteTable, Rule
 from spooky.worker.call import Call, Gate
 from spooky.worker.connect import Endpoint
 from spooky.worker.pool import Pool
+from spooky.worker.repetition import Repetition, make_repetition
 from spooky.worker.sessions import Sessions
 
 
@@ -37,6 +38,7 @@ class UpstreamGroup:
         upstream: Upstream,
         pools: list[Pool],
         balance: Callable[[Sequence[int]], Balancer],
+        repetition: Repetition,
     ) -> None:
         """`balance` makes a balancer for the backends' effective weights."""
         self.name = upstream.name
@@ -44,6 +46,7 @@ class UpstreamGroup:
         self.pools = pools
         self.backends = upstream.backends
         self.gates: tuple[Gate, ...] = ()
+        self.repetition = repetition
         self.rules = Rules(upstream.slow_start, upstream.panic_threshold / 100)
         self.sessions: Sessions | None = None
         """None: each request may go anywhere."""
@@ -101,6 +104,7 @@ class Upstreams:
                 group.timeouts.response_header,
                 group.timeouts.idle,
                 group.timeouts.total,
+                group.repetition.policy.per_try_timeout,
             )
             if timeout
         ]
@@ -122,7 +126,7 @@ def make_upstreams(
         [
             (
                 upstream,
-                _make_group(upstream, contexts.get(upstream.name), config.limits, loop, rand),
+                _make_group(upstream, contexts.get(upstream.name), config, loop, rand),
             )
             for upstream in config.upstream
         ]
@@ -132,7 +136,7 @@ def make_upstreams(
 def _make_group(
     upstream: Upstream,
     context: ssl.SSLContext | None,
-    limits: Limits,
+    config: Config,
     loop: asyncio.AbstractEventLoop,
     rand: Callable[[], float],
 ) -> UpstreamGroup:
@@ -144,11 +148,14 @@ def _make_group(
                 upstream.tls.server_name,
                 upstream.name,
             ),
-            limits,
+            config.limits,
             upstream.timeouts,
             loop,
         )
         for backend in upstream.backends
     ]
     kind = upstream.load_balancing.type
-    return UpstreamGroup(upstream, pools, lambda weights: make_balancer(kind, weights, rand))
+    repetition = make_repetition(upstream, config.worker_processes, loop.time(), rand)
+    return UpstreamGroup(
+        upstream, pools, lambda weights: make_balancer(kind, weights, rand), repetition
+    )

@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 from spooky.config.model import Limits
+from spooky.config.tables import CONFIG
 from tests.config.broken import (
     DURATION,
     LISTEN,
@@ -72,9 +73,7 @@ KEYS = (
     structural(
         "a list at the top",
         "- listen\n",
-        "expected a mapping with the keys version, worker_processes, listen, upstream, user, "
-        "group, admin, log, limits, dns, steering, worker_timeout, watch, drain_timeout, pid, "
-        "control, zone, got a list",
+        f"expected a mapping with the keys {', '.join(CONFIG.fields)}, got a list",
     ),
     structural(
         "nothing but a version",

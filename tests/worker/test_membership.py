@@ -16,6 +16,7 @@ from spooky.shm.segment import SharedMemory
 from spooky.worker.connect import Endpoint
 from spooky.worker.membership import Membership
 from spooky.worker.pool import Pool
+from spooky.worker.repetition import make_repetition
 from spooky.worker.upstreams import UpstreamGroup
 from tests.worker.pool_probe import LIMITS, TIMEOUTS, until
 
@@ -42,7 +43,10 @@ def test_a_backend_that_is_out_is_not_picked_until_it_is_back(
         upstream = Upstream("one", (Route(),), BACKENDS)
         pools = [Pool(Endpoint(backend), LIMITS, TIMEOUTS, loop) for backend in BACKENDS]
         group = UpstreamGroup(
-            upstream, pools, lambda weights: make_balancer("round-robin", weights, lambda: 0.5)
+            upstream,
+            pools,
+            lambda weights: make_balancer("round-robin", weights, lambda: 0.5),
+            make_repetition(upstream, 1, 0.0, lambda: 0.5),
         )
         membership = Membership([group], memory.backends, rows, loop)
         row = memory.backends.row(rows[BACKENDS[1].identity])
@@ -84,7 +88,8 @@ def weights_heard(
             heard.append(tuple(weights))
             return make_balancer("round-robin", weights, lambda: 0.5)
 
-        group = UpstreamGroup(upstream, pools, balance)
+        repetition = make_repetition(upstream, 1, 0.0, lambda: 0.5)
+        group = UpstreamGroup(upstream, pools, balance, repetition)
         membership = Membership([group], memory.backends, rows, loop, zone)
         membership.start()
         heard.clear()
