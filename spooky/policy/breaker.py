@@ -6,8 +6,9 @@
 
 Pure: it is shown the sums of all workers from time to time. It never sees a request: who admits
 one while the breaker is half open counts its own share of the round's trials (`trial_share`). The
-rule that is not obvious: trials may get lost, with a client that leaves or a worker that dies, so
-a round that comes to no end within the open time is followed by another one.
+rules that are not obvious: trials may get lost, with a client that leaves or a worker that dies,
+so a round that comes to no end within the open time is followed by another one. And what fails
+within one look may be one event, so a run of failures has to be seen in two.
 """
 
 from dataclasses import dataclass
@@ -95,7 +96,8 @@ class Breaker:
         self._settings = settings
         self._status = status
         self._last: Tally | None = None
-        self._run = 0
+        self._run = self._looks = 0
+        """Failures in a row, and in how many looks they were seen."""
         self._mark = Tally()
         """The sums when the window, or the round of trials, began."""
         self._window_began = 0.0
@@ -140,10 +142,15 @@ class Breaker:
     def _excess(self, window: Tally, growth: Tally) -> str:
         """Say in what way too much has failed; empty if it has not."""
         settings = self._settings
-        self._run = 0 if growth.successes else self._run + growth.failures
+        if growth.successes:
+            self._run = self._looks = 0
+        elif growth.failures:
+            self._run += growth.failures
+            self._looks += 1
         if not growth.failures:
             return ""
-        if 0 < settings.consecutive_failures <= self._run:
+        limit = settings.consecutive_failures
+        if 0 < limit <= self._run and self._looks >= min(limit, 2):
             return f"{self._run} failures in a row"
         if (
             settings.failure_percent
@@ -175,7 +182,7 @@ class Breaker:
         return min(self._settings.open_time * 2.0**doublings, self._settings.max_open_time)
 
     def _begin(self, tally: Tally, now: float) -> None:
-        self._run = 0
+        self._run = self._looks = 0
         self._mark = tally
         self._window_began = now
 

@@ -45,7 +45,7 @@ def outliers(window: Mapping[int, Tally], settings: DeviationSettings) -> dict[i
     }
     if len(busy) < max(2, settings.minimum_backends):
         return {}
-    found = {}
+    found: dict[int, str] = {}
     if settings.latency_factor > 0:
         found |= _slow(busy, settings.latency_factor)
     if settings.success_rate_stdev_factor > 0:

@@ -50,8 +50,10 @@ def settle(standing: Standing, settings: EjectionSettings, now: float) -> Standi
         if now >= standing.until:
             return replace(standing, until=0.0, calm_since=now)
         return replace(standing, until=min(standing.until, now + settings.max_time))
+    if standing.times == 0:
+        return standing
     calm = now - standing.calm_since
-    if standing.times == 0 or calm < 0:
+    if calm < 0:
         return replace(standing, calm_since=now)
     steps = int(calm / settings.base_time)
     return replace(

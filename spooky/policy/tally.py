@@ -1,8 +1,10 @@
 """What all workers together saw of a backend: sums, and what can be read from their growth.
 
 Pure. Workers only add up, so that nobody knows in which order things happened in different
-workers. The rule that is not obvious: failures are "in a row" when they grew while the answers
-that would contradict them did not; where both grew between two looks, the run begins anew.
+workers. The rules that are not obvious: failures are "in a row" when they grew while the answers
+that would contradict them did not; where both grew between two looks, the run begins anew. And
+what fails within one look may be one event, such as a lost connection with a hundred requests on
+it, so a run of several has to be seen more than once.
 """
 
 from dataclasses import dataclass, fields
@@ -72,10 +74,10 @@ class Tally:
 class Runs:
     """How many failures of each kind a backend has had in a row."""
 
-    __slots__ = ("_runs",)
+    __slots__ = ("_looks", "_runs")
 
     def __init__(self) -> None:
-        self._runs = dict.fromkeys(Failure, 0)
+        self.clear()
 
     def add(self, growth: Tally) -> None:
         """Take what was added since the last look.
@@ -84,13 +86,21 @@ class Runs:
         error responses.
         """
         for kind in Failure:
-            ended = growth.successes if kind is Failure.ERROR else growth.answers
-            self._runs[kind] = 0 if ended else self._runs[kind] + growth.of(kind)
+            if growth.successes if kind is Failure.ERROR else growth.answers:
+                self._runs[kind] = self._looks[kind] = 0
+            elif growth.of(kind):
+                self._runs[kind] += growth.of(kind)
+                self._looks[kind] += 1
 
     def of(self, kind: Failure) -> int:
         """Say how long the run is."""
         return self._runs[kind]
 
+    def is_over(self, kind: Failure, limit: int) -> bool:
+        """Say whether there were `limit` in a row, for certain."""
+        return self._runs[kind] >= limit and self._looks[kind] >= min(limit, 2)
+
     def clear(self) -> None:
         """Begin anew."""
         self._runs = dict.fromkeys(Failure, 0)
+        self._looks = dict.fromkeys(Failure, 0)

@@ -46,7 +46,8 @@ class Backend:
         return f"{change.status.state.name}: {change.reason}" if change else ""
 
     def half_open(self) -> "Backend":
-        self.look(0, resets=5)
+        self.look(0, resets=4)
+        assert self.look(0, resets=1) == "OPEN: 5 failures in a row"
         assert self.look(5) == "HALF_OPEN: to try again"
         return self
 
@@ -61,8 +62,9 @@ def test_the_table_leaves_no_state_without_a_way_out() -> None:
 @pytest.mark.parametrize(
     ("looks", "last"),
     [
-        pytest.param([{"resets": 4}], "", id="too few in a row"),
-        pytest.param([{"resets": 5}], "OPEN: 5 failures in a row", id="at once"),
+        pytest.param([{"resets": 3}, {"resets": 1}], "", id="too few in a row"),
+        pytest.param([{"resets": 4}, {"resets": 1}], "OPEN: 5 failures in a row", id="in a row"),
+        pytest.param([{"resets": 9}], "", id="perhaps one event"),
         pytest.param(
             [{"resets": 2}, {}, {"timeouts": 1, "errors": 1}, {"connect_failures": 1}],
             "OPEN: 5 failures in a row",

@@ -37,3 +37,20 @@ def test_runs(growths: list[Tally], runs: list[int]) -> None:
     assert [counted.of(kind) for kind in Failure] == runs
     counted.clear()
     assert not any(counted.of(kind) for kind in Failure)
+
+
+@pytest.mark.parametrize(
+    ("growths", "limit", "over"),
+    [
+        ([100], 2, False),
+        ([100, 0, 1], 2, True),
+        ([1, 1], 3, False),
+        ([1, 1, 1], 3, True),
+        ([1], 1, True),
+    ],
+)
+def test_one_event_with_many_failures_is_no_row(growths: list[int], limit: int, over: bool) -> None:
+    runs = Runs()
+    for growth in growths:
+        runs.add(Tally(resets=growth))
+    assert runs.is_over(Failure.RESET, limit) is over
