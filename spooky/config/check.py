@@ -15,6 +15,7 @@ from datetime import datetime
 from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import judge_dates, load_identities
 from spooky.config.document import Finding, Places, key_of_upstream, parent
+from spooky.config.failing_tables import check_circuit_breaker, check_passive_health
 from spooky.config.keyfiles import MEMBERS, read_contents
 from spooky.config.logfiles import find_log_faults, judge_folder
 from spooky.config.model import (
@@ -40,6 +41,9 @@ def check(config: Config, known: Places) -> Iterator[Finding]:
         yield from _check_backends(upstream, known)
         yield from _check_client_identity(upstream, known)
         yield from _check_health(upstream, known)
+        key = key_of_upstream(upstream.name)
+        yield from check_passive_health(upstream.passive_health, f"{key}.passive_health", known)
+        yield from check_circuit_breaker(upstream.circuit_breaker, f"{key}.circuit_breaker", known)
     yield from _check_limits(config.limits, known)
     yield from _check_rows(config, known)
 

@@ -7,6 +7,8 @@ its docstring says so. `load.py` makes these from YAML; the JSON Schema is gener
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spooky.config.failing import CircuitBreaker, PassiveHealth
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -155,6 +157,10 @@ class Upstream:
     """How long an exchange may wait for a backend."""
     health_check: HealthCheck | None = None
     """Active health checks. Accepted, but this version does not probe backends yet."""
+    passive_health: PassiveHealth = field(default_factory=PassiveHealth)
+    """When a backend that fails requests is kept from them for a while; `off`: never."""
+    circuit_breaker: CircuitBreaker | None = None
+    """When no requests are sent to a backend, and how it is tried again; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)

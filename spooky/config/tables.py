@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from spooky.config import names
+from spooky.config.failing_tables import CIRCUIT_BREAKER, PASSIVE_HEALTH
 from spooky.config.model import (
     Admin,
     Backend,
@@ -212,8 +213,9 @@ def _build_upstream(values: dict[str, Any]) -> Upstream:
 
 def _upstream_parts(upstream: Upstream) -> dict[str, Any]:
     parts = {key: getattr(upstream, key) for key in UPSTREAM.fields if key != "route"}
-    if upstream.health_check is None:
-        del parts["health_check"]
+    for key in ("health_check", "circuit_breaker"):
+        if parts[key] is None:
+            del parts[key]
     return {"route": upstream.routes, **parts}
 
 
@@ -230,6 +232,8 @@ UPSTREAM = Section(
         "tls": Field(UPSTREAM_TLS),
         "timeouts": Field(TIMEOUTS),
         "health_check": Field(HEALTH_CHECK),
+        "passive_health": Field(PASSIVE_HEALTH),
+        "circuit_breaker": Field(CIRCUIT_BREAKER),
     },
     _build_upstream,
     _upstream_parts,

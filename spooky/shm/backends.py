@@ -48,6 +48,17 @@ class BackendColumn(IntEnum):
     """A `Duty`. Of the keeper."""
     BREAKER = 9
     """A `Breaker`. Of the keeper."""
+    TRIALS = 10
+    """The last round of trials of a breaker that is half open, by `pack_trials`. Of the keeper."""
+    EJECTED_UNTIL_MS = 11
+    """The monotonic clock when passive health lets it have requests again; 0: it has them now. Of
+    the keeper, which sets it to 0 when the time has come."""
+    EJECTIONS = 12
+    """How often it was ejected, less what a good conduct has taken off. Of the keeper."""
+    BREAKER_UNTIL_MS = 13
+    """The monotonic clock when the breaker goes on by itself; 0: it does not. Of the keeper."""
+    BREAKER_OPENINGS = 14
+    """How often the breaker opened since it was closed. Of the keeper."""
 
 
 class Health(IntEnum):
@@ -76,6 +87,16 @@ class Breaker(IntEnum):
     OPEN = 1
     HALF_OPEN = 2
     """A few pass, to see."""
+
+
+def pack_trials(number: int, trials: int) -> int:
+    """Put the number of a round and how many trials it admits into one cell."""
+    return (number & 0xFFFF_FFFF) << 32 | trials
+
+
+def unpack_trials(cell: int) -> tuple[int, int]:
+    """Take apart what `pack_trials` made."""
+    return cell >> 32, cell & 0xFFFF_FFFF
 
 
 class BackendRow:

@@ -35,6 +35,7 @@ from spooky.worker.observe import Observer
 from spooky.worker.services import Services
 from spooky.worker.steering import Steerer
 from spooky.worker.traffic import BackendTraffic
+from spooky.worker.trials import Trials
 from spooky.worker.udp import UdpSocket
 from spooky.worker.upstreams import make_upstreams
 
@@ -91,7 +92,11 @@ class Worker:
         )
         self._sweep = Sweep(self._services)
         self._membership = Membership(
-            self._upstreams.groups, spec.memory.backends, spec.backend_rows, loop
+            self._upstreams.groups,
+            spec.memory.backends,
+            spec.backend_rows,
+            loop,
+            Trials(spec.index, config.worker_processes),
         )
         self._row = spec.memory.processes.row(spec.slot)
         self._draining = False

@@ -15,6 +15,7 @@ from spooky.policy.routing import RouteTable, Rule
 from spooky.worker.call import Call, Gate
 from spooky.worker.connect import Endpoint
 from spooky.worker.pool import Pool
+from spooky.worker.trials import Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class UpstreamGroup:
         self.pools = pools
         self.backends = upstream.backends
         self.gates: tuple[Gate, ...] = ()
+        self.trials: Mapping[int, Quota] = {}
+        """What may be sent to backends whose breaker is half open, by their places."""
         self._balance = balance
         self._balancer = balance([backend.weight for backend in upstream.backends])
         self._targets = [
@@ -52,7 +55,17 @@ class UpstreamGroup:
     def pick(self, _call: Call, exclude: list[int]) -> Target | None:
         """Pick a backend, none of those in `exclude`; None if there is none."""
         index = self._balancer.pick(exclude)
+        if self.trials:
+            index = self._pick_with_trials(index, exclude)
         return None if index is None else self._targets[index]
+
+    def _pick_with_trials(self, index: int | None, exclude: list[int]) -> int | None:
+        """Go on from a pick to one that needs no trial, or for which there is one left."""
+        passed = list(exclude)
+        while index is not None and index in self.trials and not self.trials[index].take():
+            passed.append(index)
+            index = self._balancer.pick(passed)
+        return index
 
     def reweigh(self, weights: Sequence[int]) -> None:
         """Pick by other weights from now on, one for each backend; 0: not at all."""

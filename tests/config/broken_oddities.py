@@ -81,7 +81,7 @@ YAML = (
         "section that contains itself",
         LISTEN + "upstream: &u {api: *u}\n",
         "upstream.api.api: unknown key; known here: route, load_balancing, backends, tls, "
-        "timeouts, health_check (line 2)",
+        "timeouts, health_check, passive_health, circuit_breaker (line 2)",
         "upstream.api.backends: missing; write [{address: HOST:PORT}] (line 2)",
         "upstream.api.route: missing; write {path_prefix: /} to take every request (line 2)",
     ),

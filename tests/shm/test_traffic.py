@@ -21,9 +21,10 @@ PATIENCE_S = 60.0
 
 
 def test_a_row_has_room_for_all_columns() -> None:
-    last = TrafficColumn.LATENCY + BUCKETS
-    assert last <= ROW_CELLS
-    assert max(set(TrafficColumn) - {TrafficColumn.LATENCY}) < TrafficColumn.LATENCY
+    buckets = range(TrafficColumn.LATENCY, TrafficColumn.LATENCY + BUCKETS)
+    others = set(TrafficColumn) - {TrafficColumn.LATENCY}
+    assert max(*buckets, *others) < ROW_CELLS
+    assert others.isdisjoint(buckets)
 
 
 def test_readers_add_up_over_processes() -> None:
@@ -41,6 +42,8 @@ def test_readers_add_up_over_processes() -> None:
             )
             assert traffic.total(backend).get(column) == expected
     assert traffic.total(1).get(TrafficColumn.REQUESTS) == 0
+    totals = [traffic.total(backend).get(TrafficColumn.REQUESTS) for backend in (15, 1, 0)]
+    assert traffic.requests((15, 1, 0)) == totals
     assert len(traffic.total(0).latency()) == BUCKETS
 
 

@@ -13,6 +13,7 @@ from spooky.shm.segment import SharedMemory
 from spooky.worker.connect import Endpoint
 from spooky.worker.membership import Membership
 from spooky.worker.pool import Pool
+from spooky.worker.trials import Trials
 from spooky.worker.upstreams import UpstreamGroup
 from tests.worker.pool_probe import LIMITS, TIMEOUTS, until
 
@@ -27,6 +28,7 @@ CALL = cast("Any", None)
         (BackendColumn.DUTY, Duty.DRAINING),
         (BackendColumn.DUTY, Duty.OUT),
         (BackendColumn.BREAKER, Breaker.OPEN),
+        (BackendColumn.EJECTED_UNTIL_MS, 1),
     ],
 )
 def test_a_backend_that_is_out_is_not_picked_until_it_is_back(
@@ -41,7 +43,7 @@ def test_a_backend_that_is_out_is_not_picked_until_it_is_back(
         group = UpstreamGroup(
             upstream, pools, lambda weights: make_balancer("round-robin", weights, lambda: 0.5)
         )
-        membership = Membership([group], memory.backends, rows, loop)
+        membership = Membership([group], memory.backends, rows, loop, Trials(0, 1))
         row = memory.backends.row(rows[BACKENDS[1].identity])
 
         def picked() -> set[str]:
