@@ -19,7 +19,7 @@ from spooky.errors import StartupError
 
 NAME_OCTETS: Final = 96
 ADDRESS_OCTETS: Final = 160
-_FIXED_CELLS: Final = 16
+_FIXED_CELLS: Final = 24
 _NAME: Final = _FIXED_CELLS * 8
 _ADDRESS: Final = _NAME + NAME_OCTETS
 ROW_CELLS: Final = _FIXED_CELLS + (NAME_OCTETS + ADDRESS_OCTETS) // 8
@@ -48,16 +48,24 @@ class BackendColumn(IntEnum):
     """A `Duty`. Of the keeper."""
     BREAKER = 9
     """A `Breaker`. Of the keeper."""
-    TRIALS = 10
+    WEIGHT_SET = 13
+    """One more than the weight that an operator has set; 0: none. Of the keeper."""
+    WEIGHT_SET_OVER = 14
+    """The configuration's weight that it was set over: it holds no longer than that one. Of the
+    keeper."""
+    FORCED_HEALTH = 15
+    """The `Health` that an operator says it has, whatever is found; `UNKNOWN`: no word of one. Of
+    the keeper."""
+    TRIALS = 16
     """The last round of trials of a breaker that is half open, by `pack_trials`. Of the keeper."""
-    EJECTED_UNTIL_MS = 11
+    EJECTED_UNTIL_MS = 17
     """The monotonic clock when passive health lets it have requests again; 0: it has them now. Of
     the keeper, which sets it to 0 when the time has come."""
-    EJECTIONS = 12
+    EJECTIONS = 18
     """How often it was ejected, less what a good conduct has taken off. Of the keeper."""
-    BREAKER_UNTIL_MS = 13
+    BREAKER_UNTIL_MS = 19
     """The monotonic clock when the breaker goes on by itself; 0: it does not. Of the keeper."""
-    BREAKER_OPENINGS = 14
+    BREAKER_OPENINGS = 20
     """How often the breaker opened since it was closed. Of the keeper."""
 
 
@@ -130,10 +138,27 @@ class BackendRow:
         """`upstream/id`, several of them where there are, cut where it is very long."""
         return self._read(_NAME, NAME_OCTETS)
 
+    @property
+    def health(self) -> Health:
+        """How it is: what an operator says, or else what was found."""
+        cells = self._cells
+        return Health(cells[BackendColumn.FORCED_HEALTH] or cells[BackendColumn.HEALTH])
+
+    def weight_of(self, configured: int) -> int:
+        """Say which weight holds where an upstream has it with a `configured` one.
+
+        An operator's holds until a configuration comes to serve that has another than before.
+        """
+        cells = self._cells
+        is_set = cells[BackendColumn.WEIGHT_SET]
+        if is_set and cells[BackendColumn.WEIGHT_SET_OVER] == cells[BackendColumn.WEIGHT]:
+            return is_set - 1
+        return configured
+
     def effective_weight(self) -> int:
         """Say what of its weight the backend has now; 1 at least while it has any at all."""
         share = 1000 - min(self._cells[BackendColumn.WEIGHT_CUT], 1000)
-        weight = self._cells[BackendColumn.WEIGHT]
+        weight = self.weight_of(self._cells[BackendColumn.WEIGHT])
         return max(1, weight * share // 1000) if weight and share else 0
 
     def describe(self, name: str, weight: int, generation: int) -> None:

@@ -104,11 +104,13 @@ def _memory(octets: int | None) -> str:
 
 
 def _backend(one: BackendStatus) -> tuple[str, ...]:
-    health = one.health
+    health = f"{one.health} (forced)" if one.health_forced else one.health
     if one.duty != "serving":
         health += f", {one.duty}"
     if one.breaker != "closed":
         health += f", breaker {one.breaker.replace('_', ' ')}"
+    if one.ejected_s:
+        health += f", ejected for {_span(one.ejected_s)}"
     reduced = f"{one.effective_weight} of " if one.effective_weight != one.weight else ""
     timed = sum(bucket.count for bucket in one.latency)
     return (

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import psutil
 
-from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Health
+from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty
 from spooky.shm.clock import now_ms
 from spooky.shm.instance import Admission, Cell, Change, Instance, Serving
 from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState, ProcessTable, Row
@@ -120,10 +120,18 @@ class BackendStatus:
     """The last one that had it; 0: none that has served."""
     health: str
     """`unknown`, `healthy` or `unhealthy`."""
+    health_forced: bool
+    """An operator says so, whatever is found."""
     duty: str
     """`serving`, `draining` or `out`."""
     breaker: str
     """`closed`, `open` or `half_open`."""
+    breaker_s: float
+    """How long until an open breaker lets trials pass, or the next round of them begins."""
+    ejected_s: float
+    """How long passive health keeps requests from it yet; 0: it does not."""
+    ejections: int
+    """How often it was ejected, less what a good conduct has taken off."""
     weight: int
     effective_weight: int
     connections: int
@@ -133,6 +141,12 @@ class BackendStatus:
     """Attempts that are over, whatever came of them."""
     failures: int
     """Those that failed by the backend's fault."""
+    connect_failures: int
+    """Of the failures, those for which no connection could be made."""
+    timeouts: int
+    """Those for which no answer came in time."""
+    resets: int
+    """Those by a reset, a lost connection or an answer that is none."""
     client_failures: int
     own_failures: int
     error_responses: int
@@ -310,6 +324,11 @@ def _age(now_ms: int, then_ms: int) -> float:
     return max(0, now_ms - then_ms) / 1000 if then_ms else 0.0
 
 
+def _until(then_ms: int, now_ms: int) -> float:
+    """Say in how many seconds something will be; 0.001 at least unless it is not to come."""
+    return max(1, then_ms - now_ms) / 1000 if then_ms else 0.0
+
+
 # --- backends ---------------------------------------------------------------------------------
 
 
@@ -328,9 +347,13 @@ def _backend(row: BackendRow, total: TrafficTotal) -> BackendStatus:
         name=row.name,
         address=row.address,
         generation=row.get(BackendColumn.GENERATION),
-        health=Health(row.get(BackendColumn.HEALTH)).name.lower(),
+        health=row.health.name.lower(),
+        health_forced=row.get(BackendColumn.FORCED_HEALTH) != 0,
         duty=Duty(row.get(BackendColumn.DUTY)).name.lower(),
         breaker=Breaker(row.get(BackendColumn.BREAKER)).name.lower(),
+        breaker_s=_until(row.get(BackendColumn.BREAKER_UNTIL_MS), now_ms()),
+        ejected_s=_until(row.get(BackendColumn.EJECTED_UNTIL_MS), now_ms()),
+        ejections=row.get(BackendColumn.EJECTIONS),
         weight=row.get(BackendColumn.WEIGHT),
         effective_weight=row.effective_weight(),
         connections=total.get(TrafficColumn.CONNECTIONS),
@@ -338,6 +361,9 @@ def _backend(row: BackendRow, total: TrafficTotal) -> BackendStatus:
         queued=total.get(TrafficColumn.QUEUED),
         requests=total.get(TrafficColumn.REQUESTS),
         failures=total.get(TrafficColumn.FAILURES),
+        connect_failures=total.get(TrafficColumn.CONNECT_FAILURES),
+        timeouts=total.get(TrafficColumn.TIMEOUTS),
+        resets=total.get(TrafficColumn.RESETS),
         client_failures=total.get(TrafficColumn.CLIENT_FAILURES),
         own_failures=total.get(TrafficColumn.OWN_FAILURES),
         error_responses=total.get(TrafficColumn.ERROR_RESPONSES),

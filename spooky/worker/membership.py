@@ -14,7 +14,7 @@ from spooky.worker.trials import Quota, Trials
 from spooky.worker.upstreams import UpstreamGroup
 
 INTERVAL_S: Final = 0.02
-_WATCHED: Final = slice(BackendColumn.HEALTH, BackendColumn.EJECTED_UNTIL_MS + 1)
+_WATCHED: Final = slice(BackendColumn.WEIGHT, BackendColumn.EJECTED_UNTIL_MS + 1)
 
 
 class Membership:
@@ -67,7 +67,7 @@ class Membership:
             if serves and row.get(BackendColumn.BREAKER) == Breaker.HALF_OPEN:
                 trials[place] = self._trials.quota(number, row)
                 serves = trials[place].left > 0
-            weights.append(backend.weight if serves else 0)
+            weights.append(row.weight_of(backend.weight) if serves else 0)
         group.reweigh(weights)
         group.trials = trials
 
@@ -75,7 +75,7 @@ class Membership:
 def _may_serve(row: BackendRow) -> bool:
     return (
         row.get(BackendColumn.DUTY) == Duty.SERVING
-        and row.get(BackendColumn.HEALTH) != Health.UNHEALTHY
+        and row.health is not Health.UNHEALTHY
         and row.get(BackendColumn.BREAKER) != Breaker.OPEN
         and not row.get(BackendColumn.EJECTED_UNTIL_MS)
     )
