@@ -19,39 +19,43 @@ from spooky.shm.backends import BackendColumn, BackendRow
 from spooky.shm.clock import now_ms
 from spooky.shm.instance import Cell
 from spooky.shm.segment import SharedMemory
-from spooky.shm.traffic import TrafficColumn, TrafficTotal
+from spooky.shm.traffic import TrafficColumn, TrafficTable
 
 INTERVAL_S: Final = 0.05
+
+
+_EVIDENCE: Final = (
+    TrafficColumn.SUCCESSES,
+    TrafficColumn.ERROR_RESPONSES,
+    TrafficColumn.CONNECT_FAILURES,
+    TrafficColumn.TIMEOUTS,
+    TrafficColumn.RESETS,
+    TrafficColumn.ANSWER_TIME_US,
+)
+"""What a `Tally` is made of, in its order."""
 
 
 class Ledger:
     """The sums of all workers for some backends, by their rows."""
 
-    def __init__(self, memory: SharedMemory, rows: Iterable[int]) -> None:
-        self._traffic = memory.traffic
+    def __init__(self, traffic: TrafficTable, rows: Iterable[int]) -> None:
+        self._traffic = traffic
         self._rows = list(rows)
         self._requests: list[int] = [-1] * len(self._rows)
         self.tallies: dict[int, Tally] = {}
 
     def read(self) -> None:
         """Bring the sums up to date; those of backends that were not used cost next to nothing."""
-        requests = self._traffic.requests(self._rows)
-        for row, before, after in zip(self._rows, self._requests, requests, strict=True):
-            if before != after:
-                self.tallies[row] = tally_of(self._traffic.total(row))
+        requests = self._traffic.sums(self._rows, TrafficColumn.REQUESTS)
+        changed = [
+            row
+            for row, before, after in zip(self._rows, self._requests, requests, strict=True)
+            if before != after
+        ]
         self._requests = requests
-
-
-def tally_of(total: TrafficTotal) -> Tally:
-    """Say what passive health makes of the counts of a backend."""
-    return Tally(
-        successes=total.get(TrafficColumn.SUCCESSES),
-        errors=total.get(TrafficColumn.ERROR_RESPONSES),
-        connect_failures=total.get(TrafficColumn.CONNECT_FAILURES),
-        timeouts=total.get(TrafficColumn.TIMEOUTS),
-        resets=total.get(TrafficColumn.RESETS),
-        answer_time_us=total.get(TrafficColumn.ANSWER_TIME_US),
-    )
+        columns = [self._traffic.sums(changed, column) for column in _EVIDENCE]
+        for row, *cells in zip(changed, *columns, strict=True):
+            self.tallies[row] = Tally(*cells)
 
 
 class Outliers:
@@ -65,7 +69,7 @@ class Outliers:
         self._memory = memory
         self._numbers = backend_rows
         self._rows = {number: memory.backends.row(number) for number in backend_rows.values()}
-        self._ledger = Ledger(memory, self._rows)
+        self._ledger = Ledger(memory.traffic, self._rows)
         self._ejections: list[Ejections] = []
         self._fuses: dict[int, Fuse] = {}
         self._is_begun = False

@@ -7,7 +7,7 @@ what fails within one look may be one event, such as a lost connection with a hu
 it, so a run of several has to be seen more than once.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 
 
@@ -37,11 +37,16 @@ class Tally:
 
     def since(self, before: "Tally") -> "Tally":
         """Say what was added; a sum that fell was begun anew, and counts as it stands."""
-        grown = []
-        for one in fields(self):
-            now, then = getattr(self, one.name), getattr(before, one.name)
-            grown.append(now - then if now >= then else now)
-        return Tally(*grown)
+        if before is self:
+            return NOTHING
+        return Tally(
+            _added(self.successes, before.successes),
+            _added(self.errors, before.errors),
+            _added(self.connect_failures, before.connect_failures),
+            _added(self.timeouts, before.timeouts),
+            _added(self.resets, before.resets),
+            _added(self.answer_time_us, before.answer_time_us),
+        )
 
     @property
     def answers(self) -> int:
@@ -71,6 +76,13 @@ class Tally:
                 return self.errors
 
 
+NOTHING = Tally()
+
+
+def _added(now: int, then: int) -> int:
+    return now - then if now >= then else now
+
+
 class Runs:
     """How many failures of each kind a backend has had in a row."""
 
@@ -85,6 +97,8 @@ class Runs:
         An answer of any status ends a run of failures to get one; only a success ends one of
         error responses.
         """
+        if growth is NOTHING:
+            return
         for kind in Failure:
             if growth.successes if kind is Failure.ERROR else growth.answers:
                 self._runs[kind] = self._looks[kind] = 0

@@ -116,13 +116,13 @@ class TrafficTable:
         rows = [self.row(process, backend).tolist() for process in self._writers()]
         return TrafficTotal([sum(column) for column in zip([0] * ROW_CELLS, *rows, strict=True)])
 
-    def requests(self, backends: Iterable[int]) -> list[int]:
-        """Add up the attempts with each of these backends that are over.
+    def sums(self, backends: Iterable[int], column: TrafficColumn) -> list[int]:
+        """Add one column up for each of these backends, which costs less than all of the row.
 
-        Costs little; where the sum is what it was, nothing else of the row has changed but gauges.
+        Where that of `REQUESTS` is what it was, nothing else has changed but gauges.
         """
         cells, step = self._cells, self._capacity * ROW_CELLS
-        starts = [process * step + TrafficColumn.REQUESTS for process in self._writers()]
+        starts = [process * step + int(column) for process in self._writers()]
         rows = [backend * ROW_CELLS for backend in backends]
         return [sum(cells[start + row] for start in starts) for row in rows]
 

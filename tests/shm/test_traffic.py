@@ -42,8 +42,9 @@ def test_readers_add_up_over_processes() -> None:
             )
             assert traffic.total(backend).get(column) == expected
     assert traffic.total(1).get(TrafficColumn.REQUESTS) == 0
-    totals = [traffic.total(backend).get(TrafficColumn.REQUESTS) for backend in (15, 1, 0)]
-    assert traffic.requests((15, 1, 0)) == totals
+    for column in TrafficColumn:
+        totals = [traffic.total(backend).get(column) for backend in (15, 1, 0)]
+        assert traffic.sums((15, 1, 0), column) == totals
     assert len(traffic.total(0).latency()) == BUCKETS
 
 
