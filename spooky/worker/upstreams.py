@@ -55,17 +55,27 @@ class UpstreamGroup:
     def pick(self, _call: Call, exclude: list[int]) -> Target | None:
         """Pick a backend, none of those in `exclude`; None if there is none."""
         index = self._balancer.pick(exclude)
-        if self.trials:
-            index = self._pick_with_trials(index, exclude)
+        if index is not None and (self.trials or self.pools[index].is_doubtful):
+            index = self._pick_with_care(index, exclude)
         return None if index is None else self._targets[index]
 
-    def _pick_with_trials(self, index: int | None, exclude: list[int]) -> int | None:
-        """Go on from a pick to one that needs no trial, or for which there is one left."""
+    def _pick_with_care(self, index: int | None, exclude: list[int]) -> int | None:
+        """Go on from a pick to one that is not in doubt; else to one that is, if there is none.
+
+        A backend that is tried by trials is passed over when none is left.
+        """
         passed = list(exclude)
-        while index is not None and index in self.trials and not self.trials[index].take():
+        doubtful = None
+        while index is not None:
+            if self.pools[index].is_doubtful:
+                doubtful = index if doubtful is None else doubtful
+            elif index not in self.trials or self.trials[index].take():
+                return index
             passed.append(index)
             index = self._balancer.pick(passed)
-        return index
+        if doubtful is None or doubtful not in self.trials or self.trials[doubtful].take():
+            return doubtful
+        return None
 
     def reweigh(self, weights: Sequence[int]) -> None:
         """Pick by other weights from now on, one for each backend; 0: not at all."""

@@ -1,15 +1,19 @@
 """What the keeper makes of the counts of all workers, as the rows and the log have it."""
 
+import asyncio
 import logging
+import os
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from spooky.config.failing import NO_PASSIVE_HEALTH, CircuitBreaker, PassiveHealth
 from spooky.config.model import Backend, Config, Route, Upstream
-from spooky.keeper.outliers import Outliers
+from spooky.keeper.outliers import INTERVAL_S, Outliers
 from spooky.policy.breaker import State
 from spooky.shm.backends import BackendColumn, BackendRow, Breaker, unpack_trials
+from spooky.shm.instance import Cell
 from spooky.shm.segment import SharedMemory
 from spooky.shm.traffic import TrafficColumn
 
@@ -192,3 +196,27 @@ def test_a_breaker_opens_tries_and_closes(caplog: pytest.LogCaptureFixture) -> N
         "circuit breaker half open: to try again",
         "circuit breaker closed: 2 trials succeeded",
     ]
+
+
+def test_only_the_keeper_of_the_serving_master_judges() -> None:
+    instance = Instance(UPSTREAM)
+    cells = instance.memory.traffic.row(0, instance.numbers[BACKENDS[0].identity])
+
+    async def fails_for(seconds: float) -> bool:
+        """Fail to connect for so long, or until it is ejected."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not instance.away():
+                    cells[TrafficColumn.CONNECT_FAILURES] += 1
+                    cells[TrafficColumn.REQUESTS] += 1
+                    await asyncio.sleep(INTERVAL_S / 2)
+        return bool(instance.away())
+
+    async def test() -> None:
+        task = asyncio.create_task(instance.outliers.run())
+        assert not await fails_for(INTERVAL_S * 8)
+        instance.memory.instance.set(Cell.MASTER_PID, os.getppid())
+        assert await fails_for(10.0)
+        task.cancel()
+
+    asyncio.run(test())
