@@ -27,12 +27,13 @@ INTERVAL_S: Final = 0.05
 _EVIDENCE: Final = (
     TrafficColumn.SUCCESSES,
     TrafficColumn.ERROR_RESPONSES,
+    TrafficColumn.BAD_STATUSES,
     TrafficColumn.CONNECT_FAILURES,
     TrafficColumn.TIMEOUTS,
     TrafficColumn.RESETS,
     TrafficColumn.ANSWER_TIME_US,
 )
-"""What a `Tally` is made of, in its order."""
+"""What a `Tally` is made of, in its order, with its errors in two."""
 
 
 class Ledger:
@@ -54,8 +55,8 @@ class Ledger:
         ]
         self._requests = requests
         columns = [self._traffic.sums(changed, column) for column in _EVIDENCE]
-        for row, *cells in zip(changed, *columns, strict=True):
-            self.tallies[row] = Tally(*cells)
+        for row, successes, errors, bad, *cells in zip(changed, *columns, strict=True):
+            self.tallies[row] = Tally(successes, errors + bad, *cells)
 
 
 class Outliers:

@@ -60,6 +60,8 @@ class TrafficColumn(IntEnum):
     """Those that ended well with a status below 500."""
     LATENCY = 16
     """The first of the buckets of the times in `BACKEND_TIME_US`."""
+    BAD_STATUSES = 29
+    """Failures by a status that the configuration lists for retries."""
     ANSWER_TIME_US = 28
     """The sum of the times from sending to the backend until its answer began, of those that are
     among `SUCCESSES` and `ERROR_RESPONSES`."""

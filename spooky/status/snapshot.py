@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import psutil
 
-from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty
+from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Use
 from spooky.shm.clock import now_ms
 from spooky.shm.instance import Admission, Cell, Change, Instance, Serving
 from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState, ProcessTable, Row
@@ -132,6 +132,9 @@ class BackendStatus:
     """How long passive health keeps requests from it yet; 0: it does not."""
     ejections: int
     """How often it was ejected, less what a good conduct has taken off."""
+    use: str
+    """What all rules together make of it: `serving`, `slow_start`, `degraded`, `panic`, `standby`,
+    `other_zone`, or why it gets nothing."""
     weight: int
     effective_weight: int
     connections: int
@@ -354,6 +357,7 @@ def _backend(row: BackendRow, total: TrafficTotal) -> BackendStatus:
         breaker_s=_until(row.get(BackendColumn.BREAKER_UNTIL_MS), now_ms()),
         ejected_s=_until(row.get(BackendColumn.EJECTED_UNTIL_MS), now_ms()),
         ejections=row.get(BackendColumn.EJECTIONS),
+        use=Use(row.get(BackendColumn.USE)).name.lower(),
         weight=row.get(BackendColumn.WEIGHT),
         effective_weight=row.effective_weight(),
         connections=total.get(TrafficColumn.CONNECTIONS),

@@ -29,10 +29,12 @@ _HOW: Final = {
     Kind.CONNECT_FAILED: TrafficColumn.CONNECT_FAILURES,
     Kind.CONNECT_TIMEOUT: TrafficColumn.CONNECT_FAILURES,
     Kind.RESPONSE_TIMEOUT: TrafficColumn.TIMEOUTS,
+    Kind.TRY_TIMEOUT: TrafficColumn.TIMEOUTS,
     Kind.IDLE_TIMEOUT: TrafficColumn.TIMEOUTS,
     Kind.BACKEND_RESET: TrafficColumn.RESETS,
     Kind.BACKEND_GONE: TrafficColumn.RESETS,
     Kind.BAD_RESPONSE: TrafficColumn.RESETS,
+    Kind.BAD_STATUS: TrafficColumn.BAD_STATUSES,
 }
 """What passive health makes of a failure; of the others it makes nothing."""
 
@@ -94,6 +96,10 @@ class BackendTraffic:
         cells[_RETRIES] += 1
         _add_failure(cells, kind, answered=False)
         cells[_REQUESTS] += 1
+
+    def record_given_up(self, upstream: str, backend: str) -> None:
+        """Add an attempt beside another one that neither failed nor answered."""
+        self._cells[upstream, backend][_REQUESTS] += 1
 
     def publish_gauges(self) -> None:
         """Write what is open at this moment."""

@@ -47,7 +47,7 @@ class Trials:
         quota.renew(round_number, share)
         return quota
 
-    def left(self, number: int) -> int:
-        """Say how many trials of a backend are left, 0 where there never was a round."""
+    def is_spent(self, number: int) -> bool:
+        """Say whether there was a round for a backend, of which nothing is left."""
         quota = self._quotas.get(number)
-        return quota.left if quota is not None else 0
+        return quota is not None and not quota.left

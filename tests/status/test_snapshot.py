@@ -166,7 +166,7 @@ KEYS = {
         "address backend_time_us breaker breaker_s client_failures connect_failures connections "
         "duty effective_weight ejected_s ejections error_responses failures generation health "
         "health_forced in_flight latency name octets_in octets_out own_failures queued requests "
-        "resets retries timeouts weight"
+        "resets retries timeouts use weight"
     ),
 }
 

@@ -94,7 +94,13 @@ def test_a_failure_is_charged_to_whose_fault_it_is(counted: Counted, kind: Kind)
 
 HOW = {
     TrafficColumn.CONNECT_FAILURES: {Kind.CONNECT_FAILED, Kind.CONNECT_TIMEOUT},
-    TrafficColumn.TIMEOUTS: {Kind.RESPONSE_TIMEOUT, Kind.IDLE_TIMEOUT, Kind.TOTAL_TIMEOUT},
+    TrafficColumn.TIMEOUTS: {
+        Kind.RESPONSE_TIMEOUT,
+        Kind.IDLE_TIMEOUT,
+        Kind.TOTAL_TIMEOUT,
+        Kind.TRY_TIMEOUT,
+    },
+    TrafficColumn.BAD_STATUSES: {Kind.BAD_STATUS},
     TrafficColumn.RESETS: {Kind.BACKEND_RESET, Kind.BACKEND_GONE, Kind.BAD_RESPONSE},
 }
 
@@ -135,6 +141,11 @@ def test_a_retry_is_charged_to_the_backend_that_failed(counted: Counted) -> None
     assert counted.of(ONE)[TrafficColumn.REQUESTS] == 1
     assert TrafficColumn.RETRIES not in counted.of(ONE)
     assert observer.take_count() == 1
+
+
+def test_an_attempt_that_another_one_outran_is_a_request_and_no_failure(counted: Counted) -> None:
+    Observer(None, "plain", counted.traffic).record_given_up("web", "two")
+    assert counted.of(TWO) == {TrafficColumn.REQUESTS: 1}
 
 
 @pytest.mark.parametrize(("upstream", "backend"), [("", ""), ("web", "")])

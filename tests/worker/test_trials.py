@@ -11,6 +11,7 @@ from spooky.shm.segment import SharedMemory
 from spooky.worker.connect import Endpoint
 from spooky.worker.membership import Membership
 from spooky.worker.pool import Pool
+from spooky.worker.repetition import make_repetition
 from spooky.worker.trials import Trials
 from spooky.worker.upstreams import UpstreamGroup
 from tests.worker.pool_probe import LIMITS, TIMEOUTS, until
@@ -33,11 +34,12 @@ class Workers:
             # An upstream each, and one that has the same backends.
             both = [
                 UpstreamGroup(
-                    Upstream(name, (Route(),), BACKENDS),
+                    upstream,
                     pools,
                     lambda weights: make_balancer("round-robin", weights, lambda: 0.5),
+                    make_repetition(upstream, WORKERS, 0.0, lambda: 0.5),
                 )
-                for name in ("one", "two")
+                for upstream in (Upstream(name, (Route(),), BACKENDS) for name in ("one", "two"))
             ]
             trials = Trials(index, WORKERS)
             membership = Membership(both, self.memory.backends, rows, loop, trials)

@@ -14,6 +14,7 @@ from spooky.errors import Kind
 from spooky.policy.balance import make_balancer
 from spooky.worker.connect import Endpoint
 from spooky.worker.pool import Pool
+from spooky.worker.repetition import make_repetition
 from spooky.worker.upstreams import UpstreamGroup, Upstreams
 from tests.worker.pool_probe import (
     LIMITS,
@@ -43,7 +44,10 @@ def make_group(
     loop = asyncio.get_running_loop()
     pools = [Pool(Endpoint(backend), LIMITS, timeouts, loop) for backend in backends]
     return upstream, UpstreamGroup(
-        upstream, pools, lambda weights: make_balancer("round-robin", weights, lambda: 0.5)
+        upstream,
+        pools,
+        lambda weights: make_balancer("round-robin", weights, lambda: 0.5),
+        make_repetition(upstream, 1, 0.0, lambda: 0.5),
     )
 
 
