@@ -30,6 +30,7 @@ ANSWERED = Outcome(
     duration=0.0123,
     upstream="api",
     backend="b0",
+    answer_time=0.005,
     backend_duration=0.0101,
     retries=0,
     error=None,

@@ -16,6 +16,7 @@ from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import judge_dates, load_identities
 from spooky.config.check_repeats import check_repeats, repeats_notices
 from spooky.config.document import Finding, Places, key_of_upstream, parent
+from spooky.config.failing_tables import check_circuit_breaker, check_passive_health
 from spooky.config.keyfiles import MEMBERS, read_contents
 from spooky.config.logfiles import find_log_faults, judge_folder
 from spooky.config.model import (
@@ -42,6 +43,9 @@ def check(config: Config, known: Places) -> Iterator[Finding]:
         yield from _check_backends(upstream, known)
         yield from _check_client_identity(upstream, known)
         yield from _check_health(upstream, known)
+        key = key_of_upstream(upstream.name)
+        yield from check_passive_health(upstream.passive_health, f"{key}.passive_health", known)
+        yield from check_circuit_breaker(upstream.circuit_breaker, f"{key}.circuit_breaker", known)
         yield from check_repeats(upstream, known)
     yield from check_sessions(config.upstream, known)
     yield from _check_limits(config.limits, known)

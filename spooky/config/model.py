@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spooky.config.dns import Dns
+from spooky.config.failing import CircuitBreaker, PassiveHealth
 from spooky.config.repeats import Hedging, Retries
 
 
@@ -198,6 +199,10 @@ class Upstream:
     """When a second try is started beside the first; without it: never."""
     health_check: HealthCheck | None = None
     """Active health checks. Accepted, but this version does not probe backends yet."""
+    passive_health: PassiveHealth = field(default_factory=PassiveHealth)
+    """When a backend that fails requests is kept from them for a while; `off`: never."""
+    circuit_breaker: CircuitBreaker | None = None
+    """When no requests are sent to a backend, and how it is tried again; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)

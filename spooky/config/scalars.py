@@ -100,6 +100,22 @@ def integer(low: int, high: int, *, instead: str = "") -> Scalar:
     return Scalar(expected, parse, json, low)
 
 
+def decimal(low: float, high: float) -> Scalar:
+    """A number in plain decimal, such as 1.9, without quotes."""
+
+    def parse(given: Word) -> float:
+        if given.quoted or not _DECIMAL.fullmatch(given.text):
+            raise UnfitError
+        return _within(float(given.text), low, high)
+
+    json = {"type": "number", "minimum": low, "maximum": high}
+    return Scalar(f"a number of {low:g}..{high:g}", parse, json, low, _write_decimal)
+
+
+def _write_decimal(number: float) -> int | float:
+    return int(number) if number.is_integer() else number
+
+
 def size(low: int, high: int) -> Scalar:
     """Octets: bare, or with KiB, MiB or GiB."""
 

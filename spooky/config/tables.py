@@ -11,6 +11,7 @@ from typing import Any
 
 from spooky.config import names
 from spooky.config.dns_tables import DNS
+from spooky.config.failing_tables import CIRCUIT_BREAKER, PASSIVE_HEALTH
 from spooky.config.model import (
     Admin,
     Backend,
@@ -222,7 +223,7 @@ def _build_upstream(values: dict[str, Any]) -> Upstream:
 
 def _upstream_parts(upstream: Upstream) -> dict[str, Any]:
     parts = {key: getattr(upstream, key) for key in UPSTREAM.fields if key != "route"}
-    for key in ("health_check", "hedging", "session_persistence"):
+    for key in ("health_check", "hedging", "circuit_breaker", "session_persistence"):
         if parts[key] is None:
             del parts[key]
     return {"route": upstream.routes, **parts}
@@ -246,6 +247,8 @@ UPSTREAM = Section(
         "retries": Field(RETRIES),
         "hedging": Field(HEDGING),
         "health_check": Field(HEALTH_CHECK),
+        "passive_health": Field(PASSIVE_HEALTH),
+        "circuit_breaker": Field(CIRCUIT_BREAKER),
     },
     _build_upstream,
     _upstream_parts,

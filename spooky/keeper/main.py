@@ -17,6 +17,7 @@ from spooky.handover import KeeperSpec
 from spooky.keeper.admin import AdminEndpoint
 from spooky.keeper.control import LINE_BYTES, ControlEndpoint, Controls
 from spooky.keeper.eligibility import Eligibility
+from spooky.keeper.outliers import Outliers
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
 
@@ -56,9 +57,12 @@ class Keeper:
         spec = self._spec
         eligibility = Eligibility(spec.config, spec.memory.backends, spec.backend_rows)
         watch = loop.create_task(eligibility.watch())
+        outliers = Outliers(spec.config, spec.memory, spec.backend_rows)
+        judge = loop.create_task(outliers.run())
         self._announce()
         await self._leave.wait()
         self._row.set(Column.STATE, ProcessState.DRAINING)
+        judge.cancel()
         if control is not None:
             control.close()
         if server is not None:

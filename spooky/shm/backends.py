@@ -57,11 +57,22 @@ class BackendColumn(IntEnum):
     FORCED_HEALTH = 15
     """The `Health` that an operator says it has, whatever is found; `UNKNOWN`: no word of one. Of
     the keeper."""
+    TRIALS = 16
+    """The last round of trials of a breaker that is half open, by `pack_trials`. Of the keeper."""
+    EJECTED_UNTIL_MS = 17
+    """The monotonic clock when passive health lets it have requests again; 0: it has them now. Of
+    the keeper, which sets it to 0 when the time has come."""
+    EJECTIONS = 18
+    """How often it was ejected, less what a good conduct has taken off. Of the keeper."""
+    BREAKER_UNTIL_MS = 19
+    """The monotonic clock when the breaker goes on by itself; 0: it does not. Of the keeper."""
+    BREAKER_OPENINGS = 20
+    """How often the breaker opened since it was closed. Of the keeper."""
     USE = 22
     """A `Use`. Of the keeper."""
     LAST_ILL_MS = 23
-    """The monotonic clock when it was last seen out of service, by health, breaker or the
-    operator's word; 0: never. Of the keeper."""
+    """The monotonic clock when it was last seen out of service, by health, failures, breaker or
+    the operator's word; 0: never. Of the keeper."""
 
 
 class Health(IntEnum):
@@ -127,6 +138,16 @@ class Fitness(NamedTuple):
     """Seconds since it was last seen out of service; infinite: it never was."""
 
 
+def pack_trials(number: int, trials: int) -> int:
+    """Put the number of a round and how many trials it admits into one cell."""
+    return (number & 0xFFFF_FFFF) << 32 | trials
+
+
+def unpack_trials(cell: int) -> tuple[int, int]:
+    """Take apart what `pack_trials` made."""
+    return cell >> 32, cell & 0xFFFF_FFFF
+
+
 class BackendRow:
     """The cells of one backend."""
 
@@ -182,6 +203,7 @@ class BackendRow:
         return (
             cells[BackendColumn.DUTY] == Duty.OUT
             or self.health is Health.UNHEALTHY
+            or cells[BackendColumn.EJECTED_UNTIL_MS] != 0
             or cells[BackendColumn.BREAKER] != Breaker.CLOSED
         )
 
@@ -191,7 +213,7 @@ class BackendRow:
         What changes with every probe is not among them.
         """
         found = self._cells[BackendColumn.WEIGHT : BackendColumn.BREAKER + 1].tolist()
-        found += self._cells[BackendColumn.WEIGHT_SET : BackendColumn.FORCED_HEALTH + 1].tolist()
+        found += self._cells[BackendColumn.WEIGHT_SET : BackendColumn.EJECTED_UNTIL_MS + 1].tolist()
         return found
 
     def fitness(self, now_ms: int) -> Fitness:
@@ -203,7 +225,7 @@ class BackendRow:
             is_draining=cells[BackendColumn.DUTY] == Duty.DRAINING,
             is_breaker_open=cells[BackendColumn.BREAKER] == Breaker.OPEN,
             is_unhealthy=self.health is Health.UNHEALTHY,
-            is_ejected=False,
+            is_ejected=cells[BackendColumn.EJECTED_UNTIL_MS] != 0,
             part=1 - min(cells[BackendColumn.WEIGHT_CUT], 1000) / 1000,
             well_for=(now_ms - last_ill_ms) / 1000 if last_ill_ms else math.inf,
         )

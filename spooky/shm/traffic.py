@@ -26,7 +26,7 @@ class TrafficColumn(IntEnum):
 
     REQUESTS = 0
     """Attempts with this backend that are over: exchanges that ended with it, and those that went
-    on with another attempt."""
+    on with another attempt. Written after all else that is counted of an attempt."""
     FAILURES = 1
     """Those among them that failed by the backend's fault."""
     CLIENT_FAILURES = 2
@@ -50,8 +50,21 @@ class TrafficColumn(IntEnum):
     """Gauge of requests that wait for a stream."""
     CONNECTIONS = 11
     """Gauge of connections to the backend."""
+    CONNECT_FAILURES = 12
+    """Failures for which no connection could be made."""
+    TIMEOUTS = 13
+    """Failures for which no answer came in time."""
+    RESETS = 14
+    """Failures because of a reset, a lost connection or an answer that is none."""
+    SUCCESSES = 15
+    """Those that ended well with a status below 500."""
     LATENCY = 16
-    """The first of the buckets of these times."""
+    """The first of the buckets of the times in `BACKEND_TIME_US`."""
+    BAD_STATUSES = 29
+    """Failures by a status that the configuration lists for retries."""
+    ANSWER_TIME_US = 28
+    """The sum of the times from sending to the backend until its answer began, of those that are
+    among `SUCCESSES` and `ERROR_RESPONSES`."""
 
 
 GAUGES: Final = (TrafficColumn.IN_FLIGHT, TrafficColumn.QUEUED, TrafficColumn.CONNECTIONS)
@@ -104,6 +117,16 @@ class TrafficTable:
         """Add a backend's row up over all processes that are and were."""
         rows = [self.row(process, backend).tolist() for process in self._writers()]
         return TrafficTotal([sum(column) for column in zip([0] * ROW_CELLS, *rows, strict=True)])
+
+    def sums(self, backends: Iterable[int], column: TrafficColumn) -> list[int]:
+        """Add one column up for each of these backends, which costs less than all of the row.
+
+        Where that of `REQUESTS` is what it was, nothing else has changed but gauges.
+        """
+        cells, step = self._cells, self._capacity * ROW_CELLS
+        starts = [process * step + int(column) for process in self._writers()]
+        rows = [backend * ROW_CELLS for backend in backends]
+        return [sum(cells[start + row] for start in starts) for row in rows]
 
     def clear_backend(self, backend: int) -> None:
         """Forget a backend that no process has any more; only the master may."""

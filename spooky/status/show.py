@@ -103,7 +103,7 @@ def _memory(octets: int | None) -> str:
     return "-" if octets is None else f"{octets / _MIB:.0f} MiB"
 
 
-_NOTABLE_USES = frozenset(("slow_start", "panic", "standby", "other_zone", "ejected"))
+_NOTABLE_USES = frozenset(("slow_start", "panic", "standby", "other_zone"))
 """What the other columns do not say."""
 
 
@@ -113,6 +113,8 @@ def _backend(one: BackendStatus) -> tuple[str, ...]:
         health += f", {one.duty}"
     if one.breaker != "closed":
         health += f", breaker {one.breaker.replace('_', ' ')}"
+    if one.ejected_s:
+        health += f", ejected for {_span(one.ejected_s)}"
     if one.use in _NOTABLE_USES:
         health += f", {one.use.replace('_', ' ')}"
     reduced = f"{one.effective_weight} of " if one.effective_weight != one.weight else ""

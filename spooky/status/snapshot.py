@@ -126,6 +126,12 @@ class BackendStatus:
     """`serving`, `draining` or `out`."""
     breaker: str
     """`closed`, `open` or `half_open`."""
+    breaker_s: float
+    """How long until an open breaker lets trials pass, or the next round of them begins."""
+    ejected_s: float
+    """How long passive health keeps requests from it yet; 0: it does not."""
+    ejections: int
+    """How often it was ejected, less what a good conduct has taken off."""
     use: str
     """What all rules together make of it: `serving`, `slow_start`, `degraded`, `panic`, `standby`,
     `other_zone`, or why it gets nothing."""
@@ -138,6 +144,12 @@ class BackendStatus:
     """Attempts that are over, whatever came of them."""
     failures: int
     """Those that failed by the backend's fault."""
+    connect_failures: int
+    """Of the failures, those for which no connection could be made."""
+    timeouts: int
+    """Those for which no answer came in time."""
+    resets: int
+    """Those by a reset, a lost connection or an answer that is none."""
     client_failures: int
     own_failures: int
     error_responses: int
@@ -315,6 +327,11 @@ def _age(now_ms: int, then_ms: int) -> float:
     return max(0, now_ms - then_ms) / 1000 if then_ms else 0.0
 
 
+def _until(then_ms: int, now_ms: int) -> float:
+    """Say in how many seconds something will be; 0.001 at least unless it is not to come."""
+    return max(1, then_ms - now_ms) / 1000 if then_ms else 0.0
+
+
 # --- backends ---------------------------------------------------------------------------------
 
 
@@ -337,6 +354,9 @@ def _backend(row: BackendRow, total: TrafficTotal) -> BackendStatus:
         health_forced=row.get(BackendColumn.FORCED_HEALTH) != 0,
         duty=Duty(row.get(BackendColumn.DUTY)).name.lower(),
         breaker=Breaker(row.get(BackendColumn.BREAKER)).name.lower(),
+        breaker_s=_until(row.get(BackendColumn.BREAKER_UNTIL_MS), now_ms()),
+        ejected_s=_until(row.get(BackendColumn.EJECTED_UNTIL_MS), now_ms()),
+        ejections=row.get(BackendColumn.EJECTIONS),
         use=Use(row.get(BackendColumn.USE)).name.lower(),
         weight=row.get(BackendColumn.WEIGHT),
         effective_weight=row.effective_weight(),
@@ -345,6 +365,9 @@ def _backend(row: BackendRow, total: TrafficTotal) -> BackendStatus:
         queued=total.get(TrafficColumn.QUEUED),
         requests=total.get(TrafficColumn.REQUESTS),
         failures=total.get(TrafficColumn.FAILURES),
+        connect_failures=total.get(TrafficColumn.CONNECT_FAILURES),
+        timeouts=total.get(TrafficColumn.TIMEOUTS),
+        resets=total.get(TrafficColumn.RESETS),
         client_failures=total.get(TrafficColumn.CLIENT_FAILURES),
         own_failures=total.get(TrafficColumn.OWN_FAILURES),
         error_responses=total.get(TrafficColumn.ERROR_RESPONSES),

@@ -34,7 +34,15 @@ class Trying(Protocol):
 class Attempt:
     """A try at `target` (pool.StreamHandler)."""
 
-    __slots__ = ("_exchange", "_ticket", "began_at", "sent_at", "stream", "target")
+    __slots__ = (
+        "_exchange",
+        "_ticket",
+        "answered_at",
+        "began_at",
+        "sent_at",
+        "stream",
+        "target",
+    )
 
     def __init__(self, exchange: Trying, target: Target, now: float) -> None:
         self._exchange = exchange
@@ -45,6 +53,8 @@ class Attempt:
         """None before there is one, and once it is over."""
         self.sent_at = 0.0
         """When the head was sent; 0: it was not."""
+        self.answered_at = 0.0
+        """When the head of the response came; 0: it did not."""
 
     def start(self, head: RequestHead) -> None:
         """Ask the backend's pool; what comes of it may be told before this returns."""

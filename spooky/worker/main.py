@@ -94,7 +94,12 @@ class Worker:
         )
         self._sweep = Sweep(self._services)
         self._membership = Membership(
-            self._upstreams.groups, spec.memory.backends, spec.backend_rows, loop, config.zone
+            self._upstreams.groups,
+            spec.memory.backends,
+            spec.backend_rows,
+            loop,
+            (spec.index, config.worker_processes),
+            config.zone,
         )
         self._row = spec.memory.processes.row(spec.slot)
         pools = self._upstreams.pools()

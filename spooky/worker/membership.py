@@ -13,6 +13,7 @@ from typing import Final
 from spooky.policy.census import Census, Place
 from spooky.shm.backends import BackendTable
 from spooky.shm.clock import now_ms
+from spooky.worker.trials import Quota, TriedRow
 from spooky.worker.upstreams import UpstreamGroup
 
 INTERVAL_S: Final = 0.02
@@ -27,19 +28,31 @@ class Membership:
         table: BackendTable,
         rows: Mapping[str, int],
         loop: asyncio.AbstractEventLoop,
+        crew: tuple[int, int],
         zone: str | None = None,
     ) -> None:
         """Take the upstreams, and the row of each backend by its identity.
 
-        `zone` is where this instance stands.
+        `crew` is this worker's index and how many workers there are, `zone` is where this instance
+        stands.
         """
         self._loop = loop
-        self._watched = [_Watched(group, table, rows, zone) for group in groups]
+        numbers = [(group, [rows[one.identity] for one in group.backends]) for group in groups]
+        self._rows = {
+            number: TriedRow(table.row(number), Quota(*crew)) for number in set(rows.values())
+        }
+        self._watched = [
+            _Watched(group, [self._rows[number] for number in of_group], zone)
+            for group, of_group in numbers
+        ]
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Look now, and from now on."""
         self._handle = self._loop.call_later(INTERVAL_S, self.start)
+        for row in self._rows.values():
+            if row.is_tried:
+                row.renew()
         moment_ms = now_ms()
         for watched in self._watched:
             watched.look(moment_ms)
@@ -53,14 +66,14 @@ class Membership:
 class _Watched:
     """An upstream, and what was last made of its backends."""
 
-    def __init__(
-        self, group: UpstreamGroup, table: BackendTable, rows: Mapping[str, int], zone: str | None
-    ) -> None:
+    def __init__(self, group: UpstreamGroup, rows: list[TriedRow], zone: str | None) -> None:
+        """Take the rows of the upstream's backends, in their order."""
         self._group = group
+        self._rows = rows
         self._census = Census(
             [
-                Place(one.weight, one.priority, one.zone or "", table.row(rows[one.identity]))
-                for one in group.backends
+                Place(one.weight, one.priority, one.zone or "", row)
+                for one, row in zip(group.backends, rows, strict=True)
             ],
             replace(group.rules, zone=zone or ""),
         )
@@ -71,6 +84,9 @@ class _Watched:
         weighing = self._census.take(moment_ms)
         if weighing is None:
             return
+        self._group.trials = {
+            place: row.quota for place, row in enumerate(self._rows) if row.is_tried
+        }
         if self._group.sessions is not None:
             self._group.sessions.keeps = weighing.keeps
         if weighing.weights != self._weights:

@@ -28,6 +28,9 @@ class Outcome:
     upstream: str
     backend: str
     backend_duration: float
+    """From sending to the backend until the end."""
+    answer_time: float
+    """From sending to the backend until its answer began; 0 if it did not."""
     retries: int
     """Tries after the first, hedges among them."""
     error: Kind | None

@@ -113,6 +113,8 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: list[BackendConnection] = []
         self._grow_at = 0.0
+        self._failed = False
+        """The last attempt to connect."""
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._interval = _check_interval(limits, timeouts)
@@ -149,6 +151,11 @@ class Pool:
         for connection in list(self._connections):
             if connection.address not in addresses:
                 connection.retire()
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it could not connect and tries again: who can go elsewhere should."""
+        return self._failed and bool(self._attempts) and not self._connections
 
     def stats(self) -> PoolStats:
         """Count what there is, connections that only finish what they have among it."""
@@ -188,6 +195,7 @@ class Pool:
             connection.close("it was ready too late")
             return
         ready.set_result("")
+        self._failed = False
         if news := self._reachability.connected():
             log.info("%s", news)
         self._connections.append(connection)
@@ -274,6 +282,7 @@ class Pool:
             if self._attempts.pop(connection, None) is not None:
                 connection.close("it was not ready")
         if detail:
+            self._failed = True
             self._grow_at = self._loop.time() + _GROW_AGAIN_S
             if not self._attempts and not self._in_service():
                 if news := self._reachability.failed(detail, self._loop.time()):

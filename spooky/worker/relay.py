@@ -206,6 +206,7 @@ class Exchange:
                 if event.end:
                     self._complete()
             case ResponseHead():
+                attempt.answered_at = self._progress.active_at
                 self._on_response_head(attempt, event)
             case Writable():
                 self._upload.pump()
@@ -372,6 +373,7 @@ class Exchange:
         request, tries = self._request, self._tries
         attempt = tries.last if tries is not None else None
         sent_at = attempt.sent_at if attempt is not None else 0.0
+        answered_at = attempt.answered_at if attempt is not None else 0.0
         return Outcome(
             request_id=self._request_id,
             client=self._client.path.peer[0],
@@ -385,6 +387,7 @@ class Exchange:
             upstream=self._call.group.name if self._call else "",
             backend=attempt.target.id if attempt else "",
             backend_duration=now - sent_at if sent_at else 0.0,
+            answer_time=answered_at - sent_at if answered_at else 0.0,
             retries=tries.retries if tries is not None else 0,
             error=kind,
             detail=detail,

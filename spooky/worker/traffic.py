@@ -1,7 +1,8 @@
 """What this worker did with each backend, told to everybody.
 
 It owns this process's rows of the traffic table. An outcome is added the moment it is known,
-so that a worker that is killed takes no count with it; gauges follow the heartbeat.
+so that a worker that is killed takes no count with it; gauges follow the heartbeat. The rule that
+is not obvious: the count of attempts is added last, for who sees it grow reads the rest.
 """
 
 from bisect import bisect_left
@@ -24,6 +25,19 @@ _FAILED: Final = {
     kind: int(_BLAME[consequence.origin]) for kind, consequence in CONSEQUENCES.items()
 }
 
+_HOW: Final = {
+    Kind.CONNECT_FAILED: TrafficColumn.CONNECT_FAILURES,
+    Kind.CONNECT_TIMEOUT: TrafficColumn.CONNECT_FAILURES,
+    Kind.RESPONSE_TIMEOUT: TrafficColumn.TIMEOUTS,
+    Kind.TRY_TIMEOUT: TrafficColumn.TIMEOUTS,
+    Kind.IDLE_TIMEOUT: TrafficColumn.TIMEOUTS,
+    Kind.BACKEND_RESET: TrafficColumn.RESETS,
+    Kind.BACKEND_GONE: TrafficColumn.RESETS,
+    Kind.BAD_RESPONSE: TrafficColumn.RESETS,
+    Kind.BAD_STATUS: TrafficColumn.BAD_STATUSES,
+}
+"""What passive health makes of a failure; of the others it makes nothing."""
+
 # Plain numbers: this runs for each request.
 _REQUESTS: Final = int(TrafficColumn.REQUESTS)
 _RETRIES: Final = int(TrafficColumn.RETRIES)
@@ -31,6 +45,8 @@ _OCTETS_IN: Final = int(TrafficColumn.OCTETS_IN)
 _OCTETS_OUT: Final = int(TrafficColumn.OCTETS_OUT)
 _TIME: Final = int(TrafficColumn.BACKEND_TIME_US)
 _ERROR_RESPONSES: Final = int(TrafficColumn.ERROR_RESPONSES)
+_SUCCESSES: Final = int(TrafficColumn.SUCCESSES)
+_ANSWER_TIME: Final = int(TrafficColumn.ANSWER_TIME_US)
 _LATENCY: Final = int(TrafficColumn.LATENCY)
 
 
@@ -59,11 +75,11 @@ class BackendTraffic:
         cells = self._cells.get((outcome.upstream, outcome.backend))
         if cells is None:
             return
-        cells[_REQUESTS] += 1
         if outcome.error is not None:
-            cells[_FAILED[outcome.error]] += 1
-        elif outcome.status >= 500:
-            cells[_ERROR_RESPONSES] += 1
+            _add_failure(cells, outcome.error, answered=outcome.answer_time > 0)
+        else:
+            cells[_ERROR_RESPONSES if outcome.status >= 500 else _SUCCESSES] += 1
+            cells[_ANSWER_TIME] += int(outcome.answer_time * 1e6)
         if outcome.bytes_received:
             cells[_OCTETS_IN] += outcome.bytes_received
         if outcome.bytes_sent:
@@ -72,13 +88,14 @@ class BackendTraffic:
             time_us = int(outcome.backend_duration * 1e6)
             cells[_TIME] += time_us
             cells[_LATENCY + bisect_left(_LIMITS_US, time_us)] += 1
+        cells[_REQUESTS] += 1
 
     def record_retry(self, upstream: str, backend: str, kind: Kind) -> None:
         """Add an attempt that failed and that another one follows, at any backend."""
         cells = self._cells[upstream, backend]
-        cells[_REQUESTS] += 1
         cells[_RETRIES] += 1
-        cells[_FAILED[kind]] += 1
+        _add_failure(cells, kind, answered=False)
+        cells[_REQUESTS] += 1
 
     def record_given_up(self, upstream: str, backend: str) -> None:
         """Add an attempt beside another one that neither failed nor answered."""
@@ -92,3 +109,13 @@ class BackendTraffic:
             cells[TrafficColumn.IN_FLIGHT] = sum(one.in_flight for one in stats)
             cells[TrafficColumn.QUEUED] = sum(one.queued for one in stats)
             cells[TrafficColumn.CONNECTIONS] = sum(one.connections for one in stats)
+
+
+def _add_failure(cells: "memoryview[int]", kind: Kind, *, answered: bool) -> None:
+    cells[_FAILED[kind]] += 1
+    how = _HOW.get(kind)
+    if how is not None:
+        cells[how] += 1
+    elif kind is Kind.TOTAL_TIMEOUT and not answered:
+        # Of an answer that has begun, nobody knows who made it last.
+        cells[TrafficColumn.TIMEOUTS] += 1

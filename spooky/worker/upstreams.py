@@ -18,6 +18,7 @@ from spooky.worker.connect import Endpoint
 from spooky.worker.pool import Pool
 from spooky.worker.repetition import Repetition, make_repetition
 from spooky.worker.sessions import Sessions
+from spooky.worker.trials import Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class UpstreamGroup:
         self.rules = Rules(upstream.slow_start, upstream.panic_threshold / 100)
         self.sessions: Sessions | None = None
         """None: each request may go anywhere."""
+        self.trials: Mapping[int, Quota] = {}
+        """What may be sent to backends whose breaker is half open, by their places."""
         self._balance = balance
         self._balancer = balance([backend.weight for backend in upstream.backends])
         self._targets = [
@@ -61,12 +64,32 @@ class UpstreamGroup:
         """Pick a backend, none of those in `exclude`; None if there is none."""
         if self.sessions is not None and call.session is not None:
             place = self.sessions.held_by(call.session, exclude)
-            if place is not None:
+            if place is not None and (place not in self.trials or self.trials[place].take()):
                 return self._targets[place]
             if not self.sessions.may_move:
                 return None
         index = self._balancer.pick(exclude)
+        if index is not None and (self.trials or self.pools[index].is_doubtful):
+            index = self._pick_with_care(index, exclude)
         return None if index is None else self._targets[index]
+
+    def _pick_with_care(self, index: int | None, exclude: list[int]) -> int | None:
+        """Go on from a pick to one that is not in doubt; else to one that is, if there is none.
+
+        A backend that is tried by trials is passed over when none is left.
+        """
+        passed = list(exclude)
+        doubtful = None
+        while index is not None:
+            if self.pools[index].is_doubtful:
+                doubtful = index if doubtful is None else doubtful
+            elif index not in self.trials or self.trials[index].take():
+                return index
+            passed.append(index)
+            index = self._balancer.pick(passed)
+        if doubtful is None or doubtful not in self.trials or self.trials[doubtful].take():
+            return doubtful
+        return None
 
     def reweigh(self, weights: Sequence[int]) -> None:
         """Pick by other weights from now on, one for each backend; 0: not at all."""

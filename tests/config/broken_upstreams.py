@@ -110,6 +110,37 @@ UPSTREAMS = (
         "(line 7)",
     ),
     structural(
+        "passive health that is none",
+        with_upstream(
+            "passive_health:\n  consecutive_5xx: -1\n  latency_factor: '3'\n  window: 0\n"
+            "  success_rate_stdev_factor: 1e3\n  max_ejection_percent: 0\n"
+        ),
+        "upstream.api.passive_health.consecutive_5xx: expected 0..1000000, got -1 (line 8)",
+        'upstream.api.passive_health.latency_factor: expected a number of 0..1000, got "3" '
+        "(line 9)",
+        "upstream.api.passive_health.window: expected 100ms..24h, got 0 (line 10)",
+        "upstream.api.passive_health.success_rate_stdev_factor: expected a number of 0..100, "
+        "got 1e3 (line 11)",
+        "upstream.api.passive_health.max_ejection_percent: expected 1..100, got 0 (line 12)",
+    ),
+    semantic(
+        "times that contradict each other",
+        with_upstream(
+            "passive_health: {ejection_time: 10m}\n"
+            "circuit_breaker: {open_time: 2m, trials: 1, trial_successes: 2}\n"
+        ),
+        "upstream.api.passive_health.max_ejection_time: is shorter than ejection_time (line 7)",
+        "upstream.api.circuit_breaker.max_open_time: is shorter than open_time (line 8)",
+        "upstream.api.circuit_breaker.trial_successes: is more than trials, which is 1, so that "
+        "it would never close (line 8)",
+    ),
+    semantic(
+        "a breaker that nothing opens",
+        with_upstream("circuit_breaker: {consecutive_failures: 0, failure_percent: 0}\n"),
+        "upstream.api.circuit_breaker: opens by nothing; give consecutive_failures or "
+        "failure_percent, or leave it out (line 7)",
+    ),
+    structural(
         "truth that is none",
         with_upstream("tls: {verify: maybe}\n"),
         "upstream.api.tls.verify: expected true or false, got maybe (line 7)",

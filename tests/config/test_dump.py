@@ -17,6 +17,8 @@ RICH = (
     + "    tls: {verify: false, ca: ca, server_name: b.internal, client_cert: c.pem}\n"
     + "    timeouts: {connect: 1500ms, idle: 0, total: 1.001s}\n"
     + "    health_check: {path: '/h?x=1', interval: 90s}\n"
+    + "    passive_health: {latency_factor: 2.5, ejection_time: 1s}\n"
+    + "    circuit_breaker: {trials: 7}\n"
     + "  'a.b': {route: [{host: '*.x'}, {host: y}], backends: [{address: 'b:1'}]}\n"
     + "worker_processes: 3\nadmin: off\nlog: {level: off, access: off, file: l}\n"
     + "user: '123'\ngroup: 'true'\nlimits: {request_body_bytes: 12345}\n"
@@ -26,6 +28,7 @@ RICH = (
 @pytest.mark.parametrize(
     "text",
     [LISTEN + UPSTREAM, RICH, with_upstream("health_check:\n"), with_top("admin: {port: 1}\n")]
+    + [with_upstream("passive_health: off\n"), with_upstream("circuit_breaker:\n")]
     + [pytest.param(path.read_text(), id=path.name) for path in EXAMPLES],
 )
 def test_what_is_written_reads_back_as_the_same(text: str) -> None:
@@ -54,6 +57,7 @@ def test_the_reference_example_has_every_key_at_its_default() -> None:
     assert (config.limits, config.log, config.admin) == (least.limits, least.log, least.admin)
     assert config.upstream[0].timeouts == least.upstream[0].timeouts
     assert config.upstream[0].tls == least.upstream[0].tls
+    assert config.upstream[0].passive_health == least.upstream[0].passive_health
     assert (config.drain_timeout, config.pid) == (least.drain_timeout, least.pid)
     assert (config.steering, config.worker_timeout, config.watch) == ("auto", 10.0, False)
 

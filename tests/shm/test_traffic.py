@@ -21,9 +21,10 @@ PATIENCE_S = 60.0
 
 
 def test_a_row_has_room_for_all_columns() -> None:
-    last = TrafficColumn.LATENCY + BUCKETS
-    assert last <= ROW_CELLS
-    assert max(set(TrafficColumn) - {TrafficColumn.LATENCY}) < TrafficColumn.LATENCY
+    buckets = range(TrafficColumn.LATENCY, TrafficColumn.LATENCY + BUCKETS)
+    others = set(TrafficColumn) - {TrafficColumn.LATENCY}
+    assert max(*buckets, *others) < ROW_CELLS
+    assert others.isdisjoint(buckets)
 
 
 def test_readers_add_up_over_processes() -> None:
@@ -41,6 +42,9 @@ def test_readers_add_up_over_processes() -> None:
             )
             assert traffic.total(backend).get(column) == expected
     assert traffic.total(1).get(TrafficColumn.REQUESTS) == 0
+    for column in TrafficColumn:
+        totals = [traffic.total(backend).get(column) for backend in (15, 1, 0)]
+        assert traffic.sums((15, 1, 0), column) == totals
     assert len(traffic.total(0).latency()) == BUCKETS
 
 

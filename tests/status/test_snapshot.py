@@ -126,6 +126,7 @@ def test_how_the_last_reload_ended(memory: SharedMemory, succeeded: bool, line: 
         ({BackendColumn.HEALTH: Health.UNHEALTHY}, "unhealthy", "100"),
         ({BackendColumn.DUTY: Duty.DRAINING}, "unknown, draining", "100"),
         ({BackendColumn.BREAKER: Breaker.HALF_OPEN}, "unknown, breaker half open", "100"),
+        ({BackendColumn.EJECTED_UNTIL_MS: 1}, "unknown, ejected for 0 s", "100"),
         ({BackendColumn.WEIGHT_CUT: 750}, "unknown", "25 of 100"),
     ],
 )
@@ -162,9 +163,10 @@ KEYS = {
     "workers": ("connections generation heartbeat_age_s in_flight pid requests slot state usage"),
     "keepers": "generation heartbeat_age_s pid state usage",
     "backends": (
-        "address backend_time_us breaker client_failures connections duty effective_weight "
-        "error_responses failures generation health health_forced in_flight latency name "
-        "octets_in octets_out own_failures queued requests retries use weight"
+        "address backend_time_us breaker breaker_s client_failures connect_failures connections "
+        "duty effective_weight ejected_s ejections error_responses failures generation health "
+        "health_forced in_flight latency name octets_in octets_out own_failures queued requests "
+        "resets retries timeouts use weight"
     ),
 }
 

@@ -31,6 +31,7 @@ CALL = cast("Any", None)
         (BackendColumn.DUTY, Duty.DRAINING),
         (BackendColumn.DUTY, Duty.OUT),
         (BackendColumn.BREAKER, Breaker.OPEN),
+        (BackendColumn.EJECTED_UNTIL_MS, 1),
     ],
 )
 def test_a_backend_that_is_out_is_not_picked_until_it_is_back(
@@ -48,7 +49,7 @@ def test_a_backend_that_is_out_is_not_picked_until_it_is_back(
             lambda weights: make_balancer("round-robin", weights, lambda: 0.5),
             make_repetition(upstream, 1, 0.0, lambda: 0.5),
         )
-        membership = Membership([group], memory.backends, rows, loop)
+        membership = Membership([group], memory.backends, rows, loop, (0, 1))
         row = memory.backends.row(rows[BACKENDS[1].identity])
 
         def picked() -> set[str]:
@@ -90,7 +91,7 @@ def weights_heard(
 
         repetition = make_repetition(upstream, 1, 0.0, lambda: 0.5)
         group = UpstreamGroup(upstream, pools, balance, repetition)
-        membership = Membership([group], memory.backends, rows, loop, zone)
+        membership = Membership([group], memory.backends, rows, loop, (0, 1), zone)
         membership.start()
         heard.clear()
         act([memory.backends.row(rows[backend.identity]) for backend in upstream.backends])

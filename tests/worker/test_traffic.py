@@ -41,7 +41,7 @@ class Counted:
         return {
             column: total.get(column)
             for column in TrafficColumn
-            if column < TrafficColumn.LATENCY and total.get(column)
+            if column is not TrafficColumn.LATENCY and total.get(column)
         }
 
     def latency(self) -> list[int]:
@@ -58,9 +58,11 @@ def test_an_answered_exchange(counted: Counted) -> None:
     counted.traffic.record(GOOD)
     assert counted.of(ONE) == {
         TrafficColumn.REQUESTS: 1,
+        TrafficColumn.SUCCESSES: 1,
         TrafficColumn.OCTETS_IN: 1000,
         TrafficColumn.OCTETS_OUT: 20,
         TrafficColumn.BACKEND_TIME_US: 10_100,
+        TrafficColumn.ANSWER_TIME_US: 5_000,
     }
     assert counted.of(TWO) == {}
 
@@ -84,15 +86,45 @@ def test_a_failure_is_charged_to_whose_fault_it_is(counted: Counted, kind: Kind)
     charged = {
         column: found[column]
         for column in found
-        if "FAILURES" in column.name or column is TrafficColumn.ERROR_RESPONSES
+        if column.name.endswith("FAILURES") and column is not TrafficColumn.CONNECT_FAILURES
     }
     assert charged == {column: 1}
+    assert not found.keys() & {TrafficColumn.SUCCESSES, TrafficColumn.ERROR_RESPONSES}
+
+
+HOW = {
+    TrafficColumn.CONNECT_FAILURES: {Kind.CONNECT_FAILED, Kind.CONNECT_TIMEOUT},
+    TrafficColumn.TIMEOUTS: {
+        Kind.RESPONSE_TIMEOUT,
+        Kind.IDLE_TIMEOUT,
+        Kind.TOTAL_TIMEOUT,
+        Kind.TRY_TIMEOUT,
+    },
+    TrafficColumn.BAD_STATUSES: {Kind.BAD_STATUS},
+    TrafficColumn.RESETS: {Kind.BACKEND_RESET, Kind.BACKEND_GONE, Kind.BAD_RESPONSE},
+}
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_failure_of_a_backend_is_counted_as_its_kind(counted: Counted, kind: Kind) -> None:
+    expected = [column for column, kinds in HOW.items() if kind in kinds]
+    assert bool(expected) == (CONSEQUENCES[kind].origin is Origin.BACKEND)
+    counted.traffic.record(dataclasses.replace(GOOD, error=kind, answer_time=0.0))
+    counted.traffic.record_retry("web", "two", kind)
+    for backend in (ONE, TWO):
+        assert [column for column in HOW if counted.of(backend).get(column)] == expected
+
+
+def test_time_that_runs_out_during_an_answer_is_nobody_s(counted: Counted) -> None:
+    counted.traffic.record(dataclasses.replace(GOOD, error=Kind.TOTAL_TIMEOUT))
+    assert TrafficColumn.TIMEOUTS not in counted.of(ONE)
 
 
 @pytest.mark.parametrize(("status", "errors"), [(200, 0), (499, 0), (500, 1), (599, 1)])
 def test_a_response_of_5xx_is_the_backend_s_own(counted: Counted, status: int, errors: int) -> None:
     counted.traffic.record(dataclasses.replace(GOOD, status=status))
     assert counted.of(ONE).get(TrafficColumn.ERROR_RESPONSES, 0) == errors
+    assert counted.of(ONE).get(TrafficColumn.SUCCESSES, 0) == 1 - errors
     assert TrafficColumn.FAILURES not in counted.of(ONE)
 
 
@@ -103,6 +135,7 @@ def test_a_retry_is_charged_to_the_backend_that_failed(counted: Counted) -> None
     assert counted.of(TWO) == {
         TrafficColumn.REQUESTS: 1,
         TrafficColumn.FAILURES: 1,
+        TrafficColumn.CONNECT_FAILURES: 1,
         TrafficColumn.RETRIES: 1,
     }
     assert counted.of(ONE)[TrafficColumn.REQUESTS] == 1

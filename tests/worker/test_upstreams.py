@@ -3,11 +3,14 @@
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any, cast
 
 from h2.settings import SettingCodes
 from hyperframe.frame import SettingsFrame, WindowUpdateFrame
 
-from spooky.config.model import Backend, Route, Upstream
+from spooky.config.model import Backend, Route, Timeouts, Upstream
+from spooky.errors import Kind
 from spooky.policy.balance import make_balancer
 from spooky.worker.connect import Endpoint
 from spooky.worker.pool import Pool
@@ -30,11 +33,16 @@ WIDE_OPEN = (
 )
 
 
-def make_group(name: str, ports: list[int]) -> tuple[Upstream, UpstreamGroup]:
+CALL = cast("Any", None)
+
+
+def make_group(
+    name: str, ports: list[int], timeouts: Timeouts = TIMEOUTS
+) -> tuple[Upstream, UpstreamGroup]:
     backends = tuple(Backend(f"b{port}", "127.0.0.1", port) for port in ports)
     upstream = Upstream(name, (Route(path_prefix=f"/{name}"),), backends)
     loop = asyncio.get_running_loop()
-    pools = [Pool(Endpoint(backend), LIMITS, TIMEOUTS, loop) for backend in backends]
+    pools = [Pool(Endpoint(backend), LIMITS, timeouts, loop) for backend in backends]
     return upstream, UpstreamGroup(
         upstream,
         pools,
@@ -69,3 +77,62 @@ def test_backends_that_hang_are_closed_all_at_the_same_time(loop_name: str) -> N
             assert 0.5 < time.monotonic() - begin < 2.5
 
     run(test(), loop_name)
+
+
+def test_one_request_tries_a_backend_that_could_not_be_connected_to() -> None:
+    """The others go elsewhere meanwhile, and are not held up by it."""
+
+    async def test() -> None:
+        async def says_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        async with AsyncExitStack() as stack:
+            port = await stack.enter_async_context(serving(says_nothing))
+            _, group = make_group("a", [port, 1], replace(TIMEOUTS, connect=0.2))
+            silent = group.pools[0]
+
+            def picked(exclude: list[int]) -> list[int]:
+                found = (group.pick(CALL, exclude) for _ in range(10))
+                return sorted({target.index for target in found if target is not None})
+
+            first = Exchange(make_head(b"GET", "/"))
+            first.start(silent)
+            assert picked([]) == [0, 1], "nothing is known of it"
+            assert await first.wait() is Kind.CONNECT_TIMEOUT
+            assert picked([]) == [0, 1], "somebody has to try"
+            second = Exchange(make_head(b"GET", "/"))
+            second.start(silent)
+            assert picked([]) == [1]
+            assert picked([1]) == [0], "there is no other"
+            assert await second.wait() is Kind.CONNECT_TIMEOUT
+            await silent.close()
+
+    run(test())
+
+
+def test_a_backend_that_can_be_connected_to_again_is_as_good_as_any() -> None:
+    async def test() -> None:
+        ready = asyncio.Event()
+
+        async def greets_late(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if not ready.is_set():
+                writer.close()
+                return
+            writer.write(WIDE_OPEN)
+            await asyncio.get_running_loop().create_future()
+
+        async with AsyncExitStack() as stack:
+            port = await stack.enter_async_context(serving(greets_late))
+            _, group = make_group("a", [port])
+            pool = group.pools[0]
+            first = Exchange(make_head(b"GET", "/"))
+            first.start(pool)
+            assert await first.wait() is Kind.CONNECT_FAILED
+            ready.set()
+            Exchange(make_head(b"GET", "/")).start(pool)
+            assert pool.is_doubtful
+            await until(lambda: pool.stats().connections == 1, "a connection")
+            assert not pool.is_doubtful
+            await pool.close()
+
+    run(test())
