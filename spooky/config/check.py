@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from spooky.config.backend_tls import make_client_context
+from spooky.config.balancing_tables import balancing_notices, check_balancing
 from spooky.config.certs import judge_dates, load_identities
 from spooky.config.document import Finding, Places, key_of_upstream, parent
 from spooky.config.keyfiles import MEMBERS, read_contents
@@ -40,6 +41,7 @@ def check(config: Config, known: Places) -> Iterator[Finding]:
         yield from _check_backends(upstream, known)
         yield from _check_client_identity(upstream, known)
         yield from _check_health(upstream, known)
+        yield from check_balancing(upstream, known)
     yield from _check_limits(config.limits, known)
     yield from _check_rows(config, known)
 
@@ -84,6 +86,7 @@ def notices(config: Config) -> Iterator[Finding]:
         if upstream.health_check is not None:
             text = "accepted, but this version does not probe backends yet"
             yield Finding(f"{key}.health_check", text)
+        yield from balancing_notices(upstream)
         if upstream.tls != UpstreamTls() and not has_tls:
             yield Finding(f"{key}.tls", "has no effect: no backend of it is https://")
         elif has_tls and not upstream.tls.verify:

@@ -9,7 +9,7 @@ The table is a hole in the segment until somebody writes, and reading would fill
 pages. So each process marks that it has begun, and nobody looks at the rows of one that has not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -52,9 +52,22 @@ class TrafficColumn(IntEnum):
     """Gauge of connections to the backend."""
     LATENCY = 16
     """The first of the buckets of these times."""
+    UNDER_WAY = 29
+    """Gauge of attempts that have begun and are not over, of upstreams whose balancer asks for it;
+    in contrast to the other gauges it is never late."""
+    ANSWERS = 30
+    """Answers that have begun, of upstreams whose balancer asks for their latency."""
+    ANSWER_WAIT_US = 31
+    """The sum of the times from sending to the backend until these began. Written before their
+    number."""
 
 
-GAUGES: Final = (TrafficColumn.IN_FLIGHT, TrafficColumn.QUEUED, TrafficColumn.CONNECTIONS)
+GAUGES: Final = (
+    TrafficColumn.IN_FLIGHT,
+    TrafficColumn.QUEUED,
+    TrafficColumn.CONNECTIONS,
+    TrafficColumn.UNDER_WAY,
+)
 
 
 class TrafficTotal:
@@ -104,6 +117,12 @@ class TrafficTable:
         """Add a backend's row up over all processes that are and were."""
         rows = [self.row(process, backend).tolist() for process in self._writers()]
         return TrafficTotal([sum(column) for column in zip([0] * ROW_CELLS, *rows, strict=True)])
+
+    def sums(self, column: int, backends: Sequence[int]) -> list[int]:
+        """Add one column up over all processes that are and were, for each of these backends."""
+        cells, step = self._cells, self._capacity * ROW_CELLS
+        starts = [process * step + column for process in self._writers()]
+        return [sum([cells[start + row * ROW_CELLS] for start in starts]) for row in backends]
 
     def clear_backend(self, backend: int) -> None:
         """Forget a backend that no process has any more; only the master may."""

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from spooky.config.model import Backend, Config, Limits, Timeouts, Upstream
-from spooky.policy.balance import Balancer, make_balancer
+from spooky.policy.balance import Balancer, is_fed, make_balancer
+from spooky.policy.hashkey import HashKey
 from spooky.policy.routing import RouteTable, Rule
 from spooky.worker.call import Call, Gate
 from spooky.worker.connect import Endpoint
+from spooky.worker.load import Load
 from spooky.worker.pool import Pool
 
 
@@ -25,6 +27,8 @@ class Target:
     id: str
     scheme: bytes
     pool: Pool
+    load: Load | None
+    """Where attempts at it count; None: nobody asks."""
 
 
 class UpstreamGroup:
@@ -34,29 +38,37 @@ class UpstreamGroup:
         self,
         upstream: Upstream,
         pools: list[Pool],
-        balance: Callable[[Sequence[int]], Balancer],
+        balancer: Balancer,
+        load: Load | None = None,
     ) -> None:
-        """`balance` makes a balancer for the backends' effective weights."""
+        """`balancer` is one for the weights of the configuration; `load` is what feeds it."""
         self.name = upstream.name
         self.timeouts: Timeouts = upstream.timeouts
         self.pools = pools
         self.backends = upstream.backends
         self.gates: tuple[Gate, ...] = ()
-        self._balance = balance
-        self._balancer = balance([backend.weight for backend in upstream.backends])
+        self.load = load
+        self._balancer = balancer
+        key = upstream.load_balancing.key
+        self._key = HashKey(key) if key is not None else None
+        if load is not None:
+            load.notice = balancer.notice
         self._targets = [
-            Target(index, backend.id, b"https" if backend.tls else b"http", pool)
+            Target(index, backend.id, b"https" if backend.tls else b"http", pool, load)
             for index, (backend, pool) in enumerate(zip(upstream.backends, pools, strict=True))
         ]
 
-    def pick(self, _call: Call, exclude: list[int]) -> Target | None:
+    def pick(self, call: Call, exclude: list[int]) -> Target | None:
         """Pick a backend, none of those in `exclude`; None if there is none."""
-        index = self._balancer.pick(exclude)
+        key = 0
+        if self._key is not None:
+            key = self._key.hash(call.head, call.client.peer[0], call.connection)
+        index = self._balancer.pick(key, exclude)
         return None if index is None else self._targets[index]
 
     def reweigh(self, weights: Sequence[int]) -> None:
         """Pick by other weights from now on, one for each backend; 0: not at all."""
-        self._balancer = self._balance(weights)
+        self._balancer.reweigh(weights)
 
 
 class Upstreams:
@@ -80,6 +92,14 @@ class Upstreams:
         for upstream, group in self._upstreams:
             for backend, pool in zip(upstream.backends, group.pools, strict=True):
                 yield upstream.name, backend, pool
+
+    def loads(self) -> list[tuple[Load, list[str]]]:
+        """List what has to be fed, each with the identities of its backends."""
+        return [
+            (group.load, [backend.identity for backend in group.backends])
+            for group in self.groups
+            if group.load is not None
+        ]
 
     def shortest_timeout(self) -> float:
         """Return the shortest of all timeouts that are in force, seconds."""
@@ -139,5 +159,13 @@ def _make_group(
         )
         for backend in upstream.backends
     ]
-    kind = upstream.load_balancing.type
-    return UpstreamGroup(upstream, pools, lambda weights: make_balancer(kind, weights, rand))
+    settings = upstream.load_balancing
+    load = Load(len(pools), is_timed=settings.type == "ewma")
+    balancer = make_balancer(
+        settings,
+        [backend.identity for backend in upstream.backends],
+        [backend.weight for backend in upstream.backends],
+        load,
+        rand,
+    )
+    return UpstreamGroup(upstream, pools, balancer, load if is_fed(settings) else None)

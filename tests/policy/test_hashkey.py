@@ -2,7 +2,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from spooky.config.load import load_text
 from spooky.policy.hashkey import HashKey, hash_of
+from tests.config.broken import LISTEN
 
 
 @dataclass
@@ -49,3 +51,16 @@ def test_a_hash_is_the_same_in_every_process() -> None:
 def test_what_is_no_key(key: str) -> None:
     with pytest.raises(ValueError, match="client_ip, header:NAME"):
         HashKey(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["client_ip", "header:x", "cookie:X", "query:x-y_z", "path", "authority", "cid"]
+)
+def test_what_the_configuration_takes_is_a_key(key: str) -> None:
+    text = LISTEN + (
+        "upstream:\n  api:\n    route: {path_prefix: /}\n    backends: [{address: 'h:1'}]\n"
+        f"    load_balancing: {{type: maglev, key: '{key}'}}\n"
+    )
+    given = load_text(text).config.upstream[0].load_balancing.key
+    assert given == key
+    HashKey(given)

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from spooky.config.model import Backend, Route, Upstream
-from spooky.policy.balance import make_balancer
+from spooky.policy.balance.turns import RoundRobin
 from spooky.shm.backends import BackendColumn, Breaker, Duty, Health
 from spooky.shm.segment import SharedMemory
 from spooky.worker.connect import Endpoint
@@ -39,7 +39,7 @@ def test_a_backend_that_is_out_is_not_picked_until_it_is_back(
         upstream = Upstream("one", (Route(),), BACKENDS)
         pools = [Pool(Endpoint(backend), LIMITS, TIMEOUTS, loop) for backend in BACKENDS]
         group = UpstreamGroup(
-            upstream, pools, lambda weights: make_balancer("round-robin", weights, lambda: 0.5)
+            upstream, pools, RoundRobin([backend.weight for backend in BACKENDS], lambda: 0.5)
         )
         membership = Membership([group], memory.backends, rows, loop)
         row = memory.backends.row(rows[BACKENDS[1].identity])

@@ -8,7 +8,7 @@ from h2.settings import SettingCodes
 from hyperframe.frame import SettingsFrame, WindowUpdateFrame
 
 from spooky.config.model import Backend, Route, Upstream
-from spooky.policy.balance import make_balancer
+from spooky.policy.balance.turns import RoundRobin
 from spooky.worker.connect import Endpoint
 from spooky.worker.pool import Pool
 from spooky.worker.upstreams import UpstreamGroup, Upstreams
@@ -35,7 +35,7 @@ def make_group(name: str, ports: list[int]) -> tuple[Upstream, UpstreamGroup]:
     loop = asyncio.get_running_loop()
     pools = [Pool(Endpoint(backend), LIMITS, TIMEOUTS, loop) for backend in backends]
     return upstream, UpstreamGroup(
-        upstream, pools, lambda weights: make_balancer("round-robin", weights, lambda: 0.5)
+        upstream, pools, RoundRobin([backend.weight for backend in backends], lambda: 0.5)
     )
 
 

@@ -32,7 +32,7 @@ TYPES: Final = ("round-robin", "random", *_FED, *HASHES)
 
 def is_fed(settings: Settings) -> bool:
     """Say whether a balancer so configured asks its feed at all."""
-    return settings.type in _FED or settings.bound > 0
+    return settings.type in _FED or settings.bound is not None
 
 
 def make_balancer(
@@ -45,7 +45,7 @@ def make_balancer(
     """Make a balancer over backends in the order of the file.
 
     Args:
-        settings: the algorithm, and its bound: 0, or at least 1.
+        settings: the algorithm, and its bound, at least 100 percent.
         identities: what tells each backend from the others, the same in every worker.
         weights: those of the configuration, whole numbers from 0.
         feed: what is known of the backends.
@@ -55,7 +55,9 @@ def make_balancer(
         ValueError: there is no such type.
     """
     inner = _make(settings.type, identities, weights, feed, rand)
-    return Bounded(inner, weights, feed, settings.bound) if settings.bound else inner
+    if settings.bound is None:
+        return inner
+    return Bounded(inner, weights, feed, settings.bound / 100)
 
 
 def _make(

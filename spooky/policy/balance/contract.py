@@ -48,5 +48,5 @@ class Settings(Protocol):
         """The canonical name of the algorithm."""
 
     @property
-    def bound(self) -> float:
-        """At most so many times its share of the requests in flight for a backend; 0: any."""
+    def bound(self) -> int | None:
+        """At most this percentage of its share of the requests in flight for a backend."""

@@ -12,7 +12,7 @@ class Choice:
     """Settings of a balancer."""
 
     type: str
-    bound: float = 0.0
+    bound: int | None = None
 
 
 @dataclass
@@ -46,7 +46,7 @@ def make(
     kind: str,
     weights: Sequence[int],
     *,
-    bound: float = 0.0,
+    bound: int | None = None,
     seed: int = 1,
     named: Sequence[str] = (),
 ) -> tuple[Balancer, Known]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spooky.config import balancing_tables
 from spooky.policy.balance import HASHES, TYPES, is_fed, make_balancer
 from tests.policy.balance.made import Choice, keys, make
 
@@ -14,13 +15,13 @@ WEIGHTS = st.lists(st.integers(0, 40), min_size=1, max_size=12)
 BY_WEIGHT = ("random", *HASHES)
 
 
-@pytest.mark.parametrize("bound", [0.0, 1.25])
+@pytest.mark.parametrize("bound", [None, 125])
 @pytest.mark.parametrize("kind", TYPES)
 class TestEveryBalancer:
     @settings(max_examples=15)
     @given(data=st.data())
     def test_never_picks_the_excluded_nor_weight_0(
-        self, kind: str, bound: float, data: st.DataObject
+        self, kind: str, bound: int | None, data: st.DataObject
     ) -> None:
         weights = data.draw(WEIGHTS)
         balancer, known = make(kind, weights, bound=bound, seed=data.draw(st.integers()))
@@ -35,12 +36,12 @@ class TestEveryBalancer:
             if pick is not None:
                 known.change(pick, 1)
 
-    def test_none_when_there_is_nobody(self, kind: str, bound: float) -> None:
+    def test_none_when_there_is_nobody(self, kind: str, bound: int | None) -> None:
         for weights in ([], [0, 0]):
             assert make(kind, weights, bound=bound)[0].pick() is None
         assert make(kind, [1, 1], bound=bound)[0].pick(0, [0, 1, 1]) is None
 
-    def test_one_that_comes_back_is_picked_again(self, kind: str, bound: float) -> None:
+    def test_one_that_comes_back_is_picked_again(self, kind: str, bound: int | None) -> None:
         balancer, _ = make(kind, [10] * 4, bound=bound)
         balancer.reweigh([10, 0, 0, 10])
         assert {balancer.pick(key) for key in keys(200)} == {0, 3}
@@ -82,10 +83,15 @@ def test_who_is_fed() -> None:
         "power-of-two",
         "ewma",
     ]
-    assert all(is_fed(Choice(kind, bound=2.0)) for kind in TYPES)
+    assert all(is_fed(Choice(kind, bound=200)) for kind in TYPES)
 
 
 def test_an_unknown_type_is_an_error() -> None:
     _, known = make("random", [1])
     with pytest.raises(ValueError, match="round-robin, random"):
         make_balancer(Choice("psychic"), ["a"], [1], known, random.random)
+
+
+def test_the_configuration_offers_what_there_is() -> None:
+    assert sorted(balancing_tables.TYPES) == sorted(TYPES)
+    assert sorted(balancing_tables.HASHES) == sorted(HASHES)
