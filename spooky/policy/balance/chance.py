@@ -11,6 +11,7 @@ from typing import Final
 
 from spooky.policy.balance.contract import Feed
 
+_REDRAWS: Final = 3
 _UNTRIED: Final = 1e6
 """Seconds that a backend counts as slow which has its first requests and no answer yet."""
 
@@ -69,10 +70,17 @@ class PowerOfTwo:
 
     def pick(self, _key: int = 0, exclude: Collection[int] = ()) -> int | None:
         """Draw two and compare them."""
-        one = self._draw.pick(0, exclude)
+        draw = self._draw.pick
+        one = other = draw(0, exclude)
         if one is None:
             return None
-        other = self._draw.pick(0, (*exclude, one))
+        # To draw again until it is another is the same as to draw among the others, and cheaper.
+        for _ in range(_REDRAWS):
+            other = draw(0, exclude)
+            if other != one:
+                break
+        else:
+            other = draw(0, (*exclude, one))
         if other is None:
             return one
         weights = self._weights

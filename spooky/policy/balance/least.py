@@ -9,22 +9,22 @@ from heapq import heapify, heappop, heappush, heapreplace
 
 from spooky.policy.balance.contract import Feed
 
-_Entry = tuple[float, float, int, int]
+_Entry = tuple[float, float, int]
 
 
 class LeastConnections:
     """A heap of the backends by load; O(log n).
 
-    An entry is `(load, turn, place, version)`. A change makes a new one, and the old, whose
-    version is no longer that of its place, is dropped when it comes up. A turn is a moment on a
-    clock that goes on by 1/weight of whoever is picked (stride scheduling, Waldspurger 1995).
+    An entry is `(load, turn, place)`. A change makes a new one, and the old, which is no longer
+    the current one of its place, is dropped when it comes up. A turn is a moment on a clock that
+    goes on by 1/weight of whoever is picked (stride scheduling, Waldspurger 1995).
     """
 
     def __init__(self, weights: Sequence[int], feed: Feed, rand: Callable[[], float]) -> None:
-        self._feed = feed
+        self._in_flight = feed.in_flight
         self._turns = [rand() / weight if weight else 0.0 for weight in weights]
-        self._versions = [0] * len(weights)
         self._clock = 0.0
+        self._current: list[_Entry | None] = []
         self._heap: list[_Entry] = []
         self._most = 4 * len(weights) + 16
         self.reweigh(weights)
@@ -36,37 +36,42 @@ class LeastConnections:
 
     def notice(self, place: int) -> None:
         """Ask the feed anew how much a backend has to do."""
-        if self._weights[place]:
-            heappush(self._heap, self._entry(place))
-            if len(self._heap) > self._most:
+        weight = self._weights[place]
+        if weight:
+            heap = self._heap
+            load = self._in_flight(place) / weight
+            entry = self._current[place] = (load, self._turns[place], place)
+            heappush(heap, entry)
+            if len(heap) > self._most:
                 self._rebuild()
 
     def pick(self, _key: int = 0, exclude: Collection[int] = ()) -> int | None:
         """Return the one with the least to do."""
-        heap, versions = self._heap, self._versions
+        heap, current = self._heap, self._current
         passed: list[_Entry] = []
         picked = None
         while heap:
-            _, turn, place, version = heap[0]
-            if version != versions[place]:
+            entry = heap[0]
+            load, turn, place = entry
+            if entry is not current[place]:
                 heappop(heap)
             elif place in exclude:
                 passed.append(heappop(heap))
             else:
                 picked = place
                 self._clock = max(self._clock, turn)
-                self._turns[place] = self._clock + 1 / self._weights[place]
-                heapreplace(heap, self._entry(place))
+                turn = self._turns[place] = self._clock + 1 / self._weights[place]
+                entry = current[place] = (load, turn, place)
+                heapreplace(heap, entry)
                 break
         for entry in passed:
             heappush(heap, entry)
         return picked
 
-    def _entry(self, place: int) -> _Entry:
-        version = self._versions[place] = self._versions[place] + 1
-        load = self._feed.in_flight(place) / self._weights[place]
-        return (load, self._turns[place], place, version)
-
     def _rebuild(self) -> None:
-        self._heap = [self._entry(place) for place, weight in enumerate(self._weights) if weight]
+        self._current = [
+            (self._in_flight(place) / weight, self._turns[place], place) if weight else None
+            for place, weight in enumerate(self._weights)
+        ]
+        self._heap = [entry for entry in self._current if entry is not None]
         heapify(self._heap)
