@@ -18,7 +18,7 @@ from spooky.policy.balance.turns import RoundRobin
 
 __all__ = ["HASHES", "TYPES", "Balancer", "Feed", "Settings", "is_fed", "make_balancer"]
 
-_LAYOUTS: Final[dict[str, Callable[[Sequence[str], Sequence[int]], Layout]]] = {
+_LAYOUTS: Final[dict[str, Callable[[Sequence[str], Sequence[float]], Layout]]] = {
     "ring-hash": Ring,
     "rendezvous": Rendezvous,
     "maglev": Maglev,

@@ -68,7 +68,7 @@ class Consistent:
         self,
         identities: Sequence[str],
         weights: Sequence[int],
-        lay_out: Callable[[Sequence[str], Sequence[int]], Layout],
+        lay_out: Callable[[Sequence[str], Sequence[float]], Layout],
     ) -> None:
         """Take the backends' identities and the configuration's weights."""
         self._identities = identities
@@ -77,21 +77,22 @@ class Consistent:
         self._lay_out = lay_out
         self._weights: tuple[int, ...] = ()
         self._shares: list[float] = []
-        self._laid_for: tuple[int, ...] = ()
+        self._laid_for: tuple[float, ...] = ()
         self._layout: Layout | None = None
         self.reweigh(weights)
 
     def reweigh(self, weights: Sequence[int]) -> None:
         """Take other weights; makes a new layout only where the old one no longer serves."""
         self._weights = tuple(weights)
-        highest = tuple(map(max, self._configured, weights))
-        base = highest if 2 * sum(weights) >= sum(highest) else self._weights
+        scaled = _as_configured(self._configured, weights)
+        highest = tuple(map(max, self._configured, scaled))
+        base = highest if 2 * sum(scaled) >= sum(highest) else tuple(scaled)
         if base != self._laid_for:
             self._laid_for = base
             self._layout = self._lay_out(self._identities, base) if any(base) else None
         self._shares = [
             weight / laid_for if weight else 0.0
-            for weight, laid_for in zip(weights, base, strict=True)
+            for weight, laid_for in zip(scaled, base, strict=True)
         ]
 
     def pick(self, key: int = 0, exclude: Collection[int] = ()) -> int | None:
@@ -123,3 +124,16 @@ class Consistent:
         )
         best = min(scores, default=None)
         return None if best is None else best[2]
+
+
+def _as_configured(configured: Sequence[int], weights: Sequence[int]) -> Sequence[float]:
+    """Scale weights so that most of the backends have those of the configuration.
+
+    Only proportions count: who gives weights may have multiplied all of them, to say a third of
+    one in whole numbers, and that alone must not move a key.
+    """
+    ratios = sorted(
+        weight / own for weight, own in zip(weights, configured, strict=True) if weight and own
+    )
+    usual = ratios[len(ratios) // 2] if ratios else 1.0
+    return weights if usual == 1.0 else [weight / usual for weight in weights]

@@ -19,7 +19,7 @@ NOBODY: Final = 0xFFFF
 class Maglev:
     """The table."""
 
-    def __init__(self, names: Sequence[str], weights: Sequence[int]) -> None:
+    def __init__(self, names: Sequence[str], weights: Sequence[float]) -> None:
         """Lay out backends; at least one has a weight."""
         size = table_size(len(names))
         # Turns go in the order of the names, not of the file.
@@ -50,7 +50,7 @@ def offset_and_skip(name: str, size: int) -> tuple[int, int]:
     return seed_of(name) % size, seed_of(f"{name} skip") % (size - 1) + 1
 
 
-def fill(starts: Sequence[tuple[int, int]], weights: Sequence[int], size: int) -> Sequence[int]:
+def fill(starts: Sequence[tuple[int, int]], weights: Sequence[float], size: int) -> Sequence[int]:
     """Fill a table of a prime size: who has which entry, by rank.
 
     Each takes in its turn the first entry of its order that is free; one that is half as heavy as
@@ -60,7 +60,7 @@ def fill(starts: Sequence[tuple[int, int]], weights: Sequence[int], size: int) -
     following = [offset for offset, _ in starts]
     skips = [skip for _, skip in starts]
     heaviest = max(weights)
-    credit = [0] * len(starts)
+    credit = [0.0] * len(starts)
     free = size
     while True:
         for rank, weight in enumerate(weights):

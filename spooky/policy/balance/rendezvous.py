@@ -23,14 +23,14 @@ _SEED_BITS: Final = 64
 _Branch: TypeAlias = "tuple[int, float, int | _Node]"
 """What stands for it in a score, the inverse of its weight, and a place or what is below."""
 _Node: TypeAlias = list[_Branch]
-_Backend: TypeAlias = tuple[int, str, int, int]
+_Backend: TypeAlias = tuple[int, str, float, int]
 """Seed, name, weight, place."""
 
 
 class Rendezvous:
     """The tree."""
 
-    def __init__(self, names: Sequence[str], weights: Sequence[int]) -> None:
+    def __init__(self, names: Sequence[str], weights: Sequence[float]) -> None:
         """Lay out backends; at least one has a weight."""
         # In the order of the seeds, not of the file.
         backends = sorted(

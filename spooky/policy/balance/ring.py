@@ -19,7 +19,7 @@ GROUPS: Final = 40
 class Ring:
     """The circle, of 2**32 positions; a look-up costs O(log n)."""
 
-    def __init__(self, names: Sequence[str], weights: Sequence[int]) -> None:
+    def __init__(self, names: Sequence[str], weights: Sequence[float]) -> None:
         """Lay out backends; at least one has a weight."""
         mean = sum(weights) / sum(1 for weight in weights if weight)
         # Two points in one position are in the order of the names, not of the file.

@@ -75,6 +75,15 @@ class TestEveryHash:
         other.reweigh(now)
         assert [one.pick(key) for key in KEYS[:50]] == [other.pick(key) for key in KEYS[:50]]
 
+    @pytest.mark.parametrize("scale", [10, 1000])
+    def test_weights_that_are_all_multiplied_move_no_key(self, kind: str, scale: int) -> None:
+        balancer, _ = make(kind, [100, 50, 10, 100, 0])
+        for weights in ([100, 50, 10, 100, 0], [33, 50, 10, 100, 0], [0, 50, 0, 100, 0]):
+            balancer.reweigh(weights)
+            before = [balancer.pick(key) for key in KEYS]
+            balancer.reweigh([scale * weight for weight in weights])
+            assert [balancer.pick(key) for key in KEYS] == before
+
     def test_keys_come_over_as_a_weight_grows_and_none_goes_back(self, kind: str) -> None:
         balancer, _ = make(kind, [100] * 5)
         had: set[int] = set()
