@@ -9,14 +9,17 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from spooky.config.model import Backend, Config, Limits, Timeouts, Upstream
+from spooky.config.model import Backend, Config, Timeouts, Upstream
 from spooky.policy.balance import Balancer, is_fed, make_balancer
+from spooky.policy.eligibility import Rules
 from spooky.policy.hashkey import HashKey
 from spooky.policy.routing import RouteTable, Rule
 from spooky.worker.call import Call, Gate
 from spooky.worker.connect import Endpoint
 from spooky.worker.load import Load
 from spooky.worker.pool import Pool
+from spooky.worker.repetition import Repetition, make_repetition
+from spooky.worker.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class UpstreamGroup:
         upstream: Upstream,
         pools: list[Pool],
         balancer: Balancer,
+        repetition: Repetition,
         load: Load | None = None,
     ) -> None:
         """`balancer` is one for the weights of the configuration; `load` is what feeds it."""
@@ -47,6 +51,10 @@ class UpstreamGroup:
         self.pools = pools
         self.backends = upstream.backends
         self.gates: tuple[Gate, ...] = ()
+        self.repetition = repetition
+        self.rules = Rules(upstream.slow_start, upstream.panic_threshold / 100)
+        self.sessions: Sessions | None = None
+        """None: each request may go anywhere."""
         self.load = load
         self._balancer = balancer
         key = upstream.load_balancing.key
@@ -60,6 +68,12 @@ class UpstreamGroup:
 
     def pick(self, call: Call, exclude: list[int]) -> Target | None:
         """Pick a backend, none of those in `exclude`; None if there is none."""
+        if self.sessions is not None and call.session is not None:
+            place = self.sessions.held_by(call.session, exclude)
+            if place is not None:
+                return self._targets[place]
+            if not self.sessions.may_move:
+                return None
         key = 0
         if self._key is not None:
             key = self._key.hash(call.head, call.client.peer[0], call.connection)
@@ -110,6 +124,7 @@ class Upstreams:
                 group.timeouts.response_header,
                 group.timeouts.idle,
                 group.timeouts.total,
+                group.repetition.policy.per_try_timeout,
             )
             if timeout
         ]
@@ -131,7 +146,7 @@ def make_upstreams(
         [
             (
                 upstream,
-                _make_group(upstream, contexts.get(upstream.name), config.limits, loop, rand),
+                _make_group(upstream, contexts.get(upstream.name), config, loop, rand),
             )
             for upstream in config.upstream
         ]
@@ -141,7 +156,7 @@ def make_upstreams(
 def _make_group(
     upstream: Upstream,
     context: ssl.SSLContext | None,
-    limits: Limits,
+    config: Config,
     loop: asyncio.AbstractEventLoop,
     rand: Callable[[], float],
 ) -> UpstreamGroup:
@@ -153,7 +168,7 @@ def _make_group(
                 upstream.tls.server_name,
                 upstream.name,
             ),
-            limits,
+            config.limits,
             upstream.timeouts,
             loop,
         )
@@ -168,4 +183,5 @@ def _make_group(
         load,
         rand,
     )
-    return UpstreamGroup(upstream, pools, balancer, load if is_fed(settings) else None)
+    repetition = make_repetition(upstream, config.worker_processes, loop.time(), rand)
+    return UpstreamGroup(upstream, pools, balancer, repetition, load if is_fed(settings) else None)
