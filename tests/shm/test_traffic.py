@@ -21,9 +21,10 @@ PATIENCE_S = 60.0
 
 
 def test_a_row_has_room_for_all_columns() -> None:
-    last = TrafficColumn.LATENCY + BUCKETS
-    assert last <= ROW_CELLS
-    assert max(set(TrafficColumn) - {TrafficColumn.LATENCY}) < TrafficColumn.LATENCY
+    buckets = range(TrafficColumn.LATENCY, TrafficColumn.LATENCY + BUCKETS)
+    others = set(TrafficColumn) - {TrafficColumn.LATENCY}
+    assert max(*buckets, *others) < ROW_CELLS
+    assert others.isdisjoint(buckets)
 
 
 def test_readers_add_up_over_processes() -> None:
@@ -62,7 +63,7 @@ def test_a_successor_counts_on_where_a_dead_process_ended() -> None:
         traffic.row(3, row)[gauge] = 9
     memory.bury(3)
     assert process.get(Column.STATE) == ProcessState.GONE
-    assert [traffic.total(row).get(gauge) for gauge in GAUGES] == [0, 0, 0]
+    assert [traffic.total(row).get(gauge) for gauge in GAUGES] == [0] * len(GAUGES)
     traffic.begin(3)
     traffic.row(3, row)[TrafficColumn.REQUESTS] += 1
     assert traffic.total(row).get(TrafficColumn.REQUESTS) == 6
