@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from spooky.config.backend_tls import make_client_context
+from spooky.config.balancing_tables import balancing_notices, check_balancing
 from spooky.config.certs import judge_dates, load_identities
 from spooky.config.check_repeats import check_repeats, repeats_notices
 from spooky.config.document import Finding, Places, key_of_upstream, parent
@@ -46,6 +47,7 @@ def check(config: Config, known: Places) -> Iterator[Finding]:
         key = key_of_upstream(upstream.name)
         yield from check_passive_health(upstream.passive_health, f"{key}.passive_health", known)
         yield from check_circuit_breaker(upstream.circuit_breaker, f"{key}.circuit_breaker", known)
+        yield from check_balancing(upstream, known)
         yield from check_repeats(upstream, known)
     yield from check_sessions(config.upstream, known)
     yield from _check_limits(config.limits, known)
@@ -92,6 +94,7 @@ def notices(config: Config) -> Iterator[Finding]:
         if upstream.health_check is not None:
             text = "accepted, but this version does not probe backends yet"
             yield Finding(f"{key}.health_check", text)
+        yield from balancing_notices(upstream)
         yield from repeats_notices(upstream)
         if not any(backend.weight for backend in upstream.backends):
             yield Finding(f"{key}.backends", "get no new requests: the weight of each is 0")

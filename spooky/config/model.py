@@ -65,7 +65,14 @@ class LoadBalancing:
     """How an upstream picks a backend."""
 
     type: str = "round-robin"
-    """`round-robin` (smooth, weighted) or `random` (weighted)."""
+    """`round-robin`, `random`, `least-connections`, `power-of-two` or `ewma`; or, by a hash of
+    `key`, `ring-hash`, `rendezvous` or `maglev`. All of them heed the weights."""
+    key: str | None = None
+    """What is hashed: `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path`, `authority`
+    or `cid` (the client's connection). A request that lacks it is taken by its client's address."""
+    bound: int | None = None
+    """The percentage of its share of the requests in flight with which a backend is full, and
+    requests go elsewhere; None: never."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,18 +194,12 @@ def boolean() -> Scalar:
 def choice(
     values: Iterable[str],
     aliases: Mapping[str, str] | None = None,
-    later: Iterable[str] = (),
 ) -> Scalar:
-    """One of a few words. `later` are known words that this version does not support."""
+    """One of a few words, or another name of one."""
     offered = tuple(values)
     table = {**{value: value for value in offered}, **(aliases or {})}
-    unsupported = frozenset(later)
 
     def parse(given: Word) -> str:
-        if given.text in unsupported:
-            raise UnfitError(
-                f"{given.text} is not supported by this version; use {_any_of(offered)}"
-            )
         if given.text not in table:
             raise UnfitError
         return table[given.text]

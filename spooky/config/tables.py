@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spooky.config import names
+from spooky.config.balancing_tables import BALANCING
 from spooky.config.dns_tables import DNS
 from spooky.config.failing_tables import CIRCUIT_BREAKER, PASSIVE_HEALTH
 from spooky.config.model import (
@@ -21,7 +22,6 @@ from spooky.config.model import (
     Limits,
     Listener,
     ListenTls,
-    LoadBalancing,
     Log,
     Route,
     Timeouts,
@@ -52,12 +52,6 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 DAY = 86_400
 MOST_WORKERS = 128
 """Two generations of workers at a time have to share the 256 slots."""
-
-LATER_BALANCING = (
-    *("least-connections", "least_connections", "least-connection", "lc"),
-    *("consistent-hash", "consistent_hash", "ch", "ip-hash", "ip_hash", "weight-based"),
-    *("latency-aware", "latency_aware", "la", "sticky-cid", "sticky_cid", "cid-sticky"),
-)
 
 _PORT = integer(1, 65535)
 _IP = host("an IP address such as 0.0.0.0 or ::, without brackets", names.parse_own_ip)
@@ -164,19 +158,6 @@ BACKEND = Section(
     },
     _build_backend,
     _backend_parts,
-)
-
-BALANCING = Section(
-    LoadBalancing,
-    {
-        "type": Field(
-            choice(
-                ["round-robin", "random"],
-                {"round_robin": "round-robin", "rr": "round-robin"},
-                LATER_BALANCING,
-            )
-        )
-    },
 )
 
 UPSTREAM_TLS = Section(

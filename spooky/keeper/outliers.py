@@ -47,14 +47,14 @@ class Ledger:
 
     def read(self) -> None:
         """Bring the sums up to date; those of backends that were not used cost next to nothing."""
-        requests = self._traffic.sums(self._rows, TrafficColumn.REQUESTS)
+        requests = self._traffic.sums(TrafficColumn.REQUESTS, self._rows)
         changed = [
             row
             for row, before, after in zip(self._rows, self._requests, requests, strict=True)
             if before != after
         ]
         self._requests = requests
-        columns = [self._traffic.sums(changed, column) for column in _EVIDENCE]
+        columns = [self._traffic.sums(column, changed) for column in _EVIDENCE]
         for row, successes, errors, bad, *cells in zip(changed, *columns, strict=True):
             self.tallies[row] = Tally(successes, errors + bad, *cells)
 

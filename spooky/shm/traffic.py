@@ -9,12 +9,12 @@ The table is a hole in the segment until somebody writes, and reading would fill
 pages. So each process marks that it has begun, and nobody looks at the rows of one that has not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Final
 
-ROW_CELLS: Final = 32
-"""A row is four cache lines of its own: writers do not slow one another."""
+ROW_CELLS: Final = 40
+"""A row is five cache lines of its own: writers do not slow one another."""
 
 LATENCY_LIMITS_MS: Final = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 60_000)
 """A bucket has what took up to so long and longer than the one before it; one more has the rest."""
@@ -65,9 +65,22 @@ class TrafficColumn(IntEnum):
     ANSWER_TIME_US = 28
     """The sum of the times from sending to the backend until its answer began, of those that are
     among `SUCCESSES` and `ERROR_RESPONSES`."""
+    UNDER_WAY = 32
+    """Gauge of attempts that have begun and are not over, of upstreams whose balancer asks for it;
+    in contrast to the other gauges it is never late."""
+    ANSWERS = 33
+    """Answers that have begun, of upstreams whose balancer asks for their latency."""
+    ANSWER_WAIT_US = 34
+    """The sum of the times from sending to the backend until these began. Written before their
+    number."""
 
 
-GAUGES: Final = (TrafficColumn.IN_FLIGHT, TrafficColumn.QUEUED, TrafficColumn.CONNECTIONS)
+GAUGES: Final = (
+    TrafficColumn.IN_FLIGHT,
+    TrafficColumn.QUEUED,
+    TrafficColumn.CONNECTIONS,
+    TrafficColumn.UNDER_WAY,
+)
 
 
 class TrafficTotal:
@@ -118,15 +131,15 @@ class TrafficTable:
         rows = [self.row(process, backend).tolist() for process in self._writers()]
         return TrafficTotal([sum(column) for column in zip([0] * ROW_CELLS, *rows, strict=True)])
 
-    def sums(self, backends: Iterable[int], column: TrafficColumn) -> list[int]:
-        """Add one column up for each of these backends, which costs less than all of the row.
+    def sums(self, column: int, backends: Sequence[int]) -> list[int]:
+        """Add one column up over all processes that are and were, for each of these backends.
 
-        Where that of `REQUESTS` is what it was, nothing else has changed but gauges.
+        That costs less than all of the rows. Where that of `REQUESTS` is what it was, nothing else
+        has changed but gauges.
         """
         cells, step = self._cells, self._capacity * ROW_CELLS
-        starts = [process * step + int(column) for process in self._writers()]
-        rows = [backend * ROW_CELLS for backend in backends]
-        return [sum(cells[start + row] for start in starts) for row in rows]
+        starts = [process * step + column for process in self._writers()]
+        return [sum([cells[start + row * ROW_CELLS] for start in starts]) for row in backends]
 
     def clear_backend(self, backend: int) -> None:
         """Forget a backend that no process has any more; only the master may."""

@@ -8,9 +8,17 @@ import time
 from typing import Protocol
 
 from spooky.errors import H2Code, Kind
-from spooky.protocol.messages import RequestHead
+from spooky.protocol.messages import (
+    Body,
+    Malformed,
+    RequestHead,
+    Reset,
+    ResponseHead,
+    Trailers,
+)
 from spooky.worker.backend import BackendStream
 from spooky.worker.backend_stream import StreamEvent
+from spooky.worker.load import Load
 from spooky.worker.pool import Ticket
 from spooky.worker.upstreams import Target
 
@@ -36,6 +44,7 @@ class Attempt:
 
     __slots__ = (
         "_exchange",
+        "_load",
         "_ticket",
         "answered_at",
         "began_at",
@@ -47,6 +56,8 @@ class Attempt:
     def __init__(self, exchange: Trying, target: Target, now: float) -> None:
         self._exchange = exchange
         self._ticket: Ticket | None = None
+        self._load: Load | None = None
+        """Where it counts, as long as it does."""
         self.target = target
         self.began_at = now
         self.stream: BackendStream | None = None
@@ -58,10 +69,14 @@ class Attempt:
 
     def start(self, head: RequestHead) -> None:
         """Ask the backend's pool; what comes of it may be told before this returns."""
+        if self.target.load is not None:
+            self._load = self.target.load
+            self._load.took(self.target.index)
         self._ticket = self.target.pool.request(head, self)
 
     def cancel(self, code: H2Code) -> None:
         """Give up: leave the queue, or abandon the stream."""
+        self._uncount()
         if self._ticket is not None:
             self._ticket.cancel()
         stream, self.stream = self.stream, None
@@ -78,13 +93,37 @@ class Attempt:
 
     def on_no_stream(self, kind: Kind, detail: str) -> None:
         """Hand on that there is none."""
+        self._uncount()
         self._exchange.on_no_stream(self, kind, detail)
 
     def on_lost(self, detail: str, unprocessed: bool) -> None:
         """Hand on that it is gone."""
+        self._uncount()
         self.stream = None
         self._exchange.on_lost(self, detail, unprocessed)
 
     def on_event(self, event: StreamEvent) -> None:
         """Hand on what the backend did."""
+        if self._load is not None:
+            self._count_event(self._load, event)
         self._exchange.on_event(self, event)
+
+    # --- the load of the backend -------------------------------------------------------------
+
+    def _count_event(self, load: Load, event: StreamEvent) -> None:
+        match event:
+            case ResponseHead():
+                if load.is_timed:
+                    load.answered(self.target.index, time.monotonic() - self.sent_at)
+                is_over = event.end
+            case Body():
+                is_over = event.end
+            case _:
+                is_over = isinstance(event, (Trailers, Reset, Malformed))
+        if is_over:
+            self._uncount()
+
+    def _uncount(self) -> None:
+        load, self._load = self._load, None
+        if load is not None:
+            load.gave(self.target.index)

@@ -30,6 +30,7 @@ from spooky.worker.deadlines import Sweep
 from spooky.worker.farewell import RELOAD_QUIET_S, STOP_QUIET_S
 from spooky.worker.handoff import Handoff
 from spooky.worker.intake import Intake, Port, Reader, Welcome
+from spooky.worker.load import Lookout
 from spooky.worker.membership import Membership
 from spooky.worker.names import Names
 from spooky.worker.observe import Observer
@@ -101,6 +102,9 @@ class Worker:
             (spec.index, config.worker_processes),
             config.zone,
         )
+        self._lookout = Lookout(
+            self._upstreams.loads(), spec.memory.traffic, spec.slot, spec.backend_rows, loop
+        )
         self._row = spec.memory.processes.row(spec.slot)
         pools = self._upstreams.pools()
         self._names = Names(config.dns, ((backend.host, pool) for _, backend, pool in pools), loop)
@@ -118,6 +122,7 @@ class Worker:
         self._beat()
         self._sweep.start()
         self._membership.start()
+        self._lookout.start()
         self._names.start()
         self._flush_access()
         os.write(self._spec.ready_fd, b"ready\n")
@@ -198,6 +203,7 @@ class Worker:
             log.info("closing %d connections", left)
         self._sweep.stop()
         self._membership.stop()
+        self._lookout.stop()
         self._names.stop()
         self._intake.close(H3Code.NO_ERROR, "shutting down")
         await self._upstreams.close()

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from spooky.config.model import Backend, Config, Timeouts, Upstream
-from spooky.policy.balance import Balancer, make_balancer
+from spooky.policy.balance import Balancer, is_fed, make_balancer
 from spooky.policy.eligibility import Rules
+from spooky.policy.hashkey import HashKey
 from spooky.policy.routing import RouteTable, Rule
 from spooky.worker.call import Call, Gate
 from spooky.worker.connect import Endpoint
+from spooky.worker.load import Load
 from spooky.worker.pool import Pool
 from spooky.worker.repetition import Repetition, make_repetition
 from spooky.worker.sessions import Sessions
@@ -29,6 +31,8 @@ class Target:
     id: str
     scheme: bytes
     pool: Pool
+    load: Load | None
+    """Where attempts at it count; None: nobody asks."""
 
 
 class UpstreamGroup:
@@ -38,10 +42,11 @@ class UpstreamGroup:
         self,
         upstream: Upstream,
         pools: list[Pool],
-        balance: Callable[[Sequence[int]], Balancer],
+        balancer: Balancer,
         repetition: Repetition,
+        load: Load | None = None,
     ) -> None:
-        """`balance` makes a balancer for the backends' effective weights."""
+        """`balancer` is one for the weights of the configuration; `load` is what feeds it."""
         self.name = upstream.name
         self.timeouts: Timeouts = upstream.timeouts
         self.pools = pools
@@ -53,10 +58,14 @@ class UpstreamGroup:
         """None: each request may go anywhere."""
         self.trials: Mapping[int, Quota] = {}
         """What may be sent to backends whose breaker is half open, by their places."""
-        self._balance = balance
-        self._balancer = balance([backend.weight for backend in upstream.backends])
+        self.load = load
+        self._balancer = balancer
+        key = upstream.load_balancing.key
+        self._key = HashKey(key) if key is not None else None
+        if load is not None:
+            load.notice = balancer.notice
         self._targets = [
-            Target(index, backend.id, b"https" if backend.tls else b"http", pool)
+            Target(index, backend.id, b"https" if backend.tls else b"http", pool, load)
             for index, (backend, pool) in enumerate(zip(upstream.backends, pools, strict=True))
         ]
 
@@ -68,12 +77,15 @@ class UpstreamGroup:
                 return self._targets[place]
             if not self.sessions.may_move:
                 return None
-        index = self._balancer.pick(exclude)
+        key = 0
+        if self._key is not None:
+            key = self._key.hash(call.head, call.client.peer[0], call.connection)
+        index = self._balancer.pick(key, exclude)
         if index is not None and (self.trials or self.pools[index].is_doubtful):
-            index = self._pick_with_care(index, exclude)
+            index = self._pick_with_care(key, index, exclude)
         return None if index is None else self._targets[index]
 
-    def _pick_with_care(self, index: int | None, exclude: list[int]) -> int | None:
+    def _pick_with_care(self, key: int, index: int | None, exclude: list[int]) -> int | None:
         """Go on from a pick to one that is not in doubt; else to one that is, if there is none.
 
         A backend that is tried by trials is passed over when none is left.
@@ -86,14 +98,14 @@ class UpstreamGroup:
             elif index not in self.trials or self.trials[index].take():
                 return index
             passed.append(index)
-            index = self._balancer.pick(passed)
+            index = self._balancer.pick(key, passed)
         if doubtful is None or doubtful not in self.trials or self.trials[doubtful].take():
             return doubtful
         return None
 
     def reweigh(self, weights: Sequence[int]) -> None:
         """Pick by other weights from now on, one for each backend; 0: not at all."""
-        self._balancer = self._balance(weights)
+        self._balancer.reweigh(weights)
 
 
 class Upstreams:
@@ -117,6 +129,14 @@ class Upstreams:
         for upstream, group in self._upstreams:
             for backend, pool in zip(upstream.backends, group.pools, strict=True):
                 yield upstream.name, backend, pool
+
+    def loads(self) -> list[tuple[Load, list[str]]]:
+        """List what has to be fed, each with the identities of its backends."""
+        return [
+            (group.load, [backend.identity for backend in group.backends])
+            for group in self.groups
+            if group.load is not None
+        ]
 
     def shortest_timeout(self) -> float:
         """Return the shortest of all timeouts that are in force, seconds."""
@@ -177,8 +197,14 @@ def _make_group(
         )
         for backend in upstream.backends
     ]
-    kind = upstream.load_balancing.type
-    repetition = make_repetition(upstream, config.worker_processes, loop.time(), rand)
-    return UpstreamGroup(
-        upstream, pools, lambda weights: make_balancer(kind, weights, rand), repetition
+    settings = upstream.load_balancing
+    load = Load(len(pools), is_timed=settings.type == "ewma")
+    balancer = make_balancer(
+        settings,
+        [backend.identity for backend in upstream.backends],
+        [backend.weight for backend in upstream.backends],
+        load,
+        rand,
     )
+    repetition = make_repetition(upstream, config.worker_processes, loop.time(), rand)
+    return UpstreamGroup(upstream, pools, balancer, repetition, load if is_fed(settings) else None)

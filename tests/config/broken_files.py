@@ -293,11 +293,11 @@ OLDER = (
     ),
     semantic(
         "faults in the basic form keep its paths",
-        "listen: {port: 443}\ntls: {cert: 5, crt: a}\nload_balancing: {lb_type: ip-hash}\n"
+        "listen: {port: 443}\ntls: {cert: 5, crt: a}\nload_balancing: {lb_type: best}\n"
         'backends:\n  - {address: "h:1", weight: 1001}\n',
         'tls.crt: unknown key, did you mean "cert"? (line 2)',
-        "load_balancing.lb_type: ip-hash is not supported by this version; "
-        "use round-robin or random (line 3)",
+        "load_balancing.lb_type: expected round-robin, random, least-connections, power-of-two, "
+        "ewma, ring-hash, rendezvous or maglev, got best (line 3)",
         "backends[0].weight: expected 0..1000, got 1001 (line 5)",
     ),
     semantic(

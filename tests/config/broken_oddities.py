@@ -322,7 +322,8 @@ ROUTES = (
     structural(
         "word for a section",
         with_upstream("load_balancing: random\n"),
-        "upstream.api.load_balancing: expected a mapping with the keys type, got random (line 7)",
+        "upstream.api.load_balancing: expected a mapping with the keys type, key, bound, "
+        "got random (line 7)",
     ),
 )
 

@@ -84,15 +84,35 @@ UPSTREAMS = (
         "path prefix; write it decoded: /a/b~%2fc (line 11)",
     ),
     structural(
-        "algorithm of later versions",
-        with_upstream("load_balancing: {type: least-connections}\n"),
-        "upstream.api.load_balancing.type: least-connections is not supported by this version; "
-        "use round-robin or random (line 7)",
-    ),
-    structural(
         "algorithm that nobody knows",
         with_upstream("load_balancing: {type: best}\n"),
-        "upstream.api.load_balancing.type: expected round-robin or random, got best (line 7)",
+        "upstream.api.load_balancing.type: expected round-robin, random, least-connections, "
+        "power-of-two, ewma, ring-hash, rendezvous or maglev, got best (line 7)",
+    ),
+    structural(
+        "what cannot be hashed, and too tight a bound",
+        with_upstream("load_balancing: {type: ring-hash, key: 'header:', bound: 99}\n"),
+        "upstream.api.load_balancing.bound: expected 100..10000, got 99 (line 7)",
+        "upstream.api.load_balancing.key: expected client_ip, header:NAME, cookie:NAME, "
+        'query:NAME, path, authority or cid, got "header:" (line 7)',
+    ),
+    semantic(
+        "a hash of nothing",
+        with_upstream("load_balancing: {type: maglev}\n"),
+        "upstream.api.load_balancing.key: missing; maglev hashes it: write client_ip, "
+        "header:NAME, cookie:NAME, query:NAME, path, authority or cid (line 7)",
+    ),
+    semantic(
+        "a key that nothing hashes",
+        with_upstream("load_balancing: {type: rr, key: path}\n"),
+        "upstream.api.load_balancing.key: round-robin hashes nothing; remove key, or write "
+        "type: ring-hash (line 7)",
+    ),
+    semantic(
+        "a type that brings another key",
+        with_upstream("load_balancing: {type: ip-hash, key: cid}\n"),
+        "upstream.api.load_balancing.key: that type hashes client_ip; remove key, or write "
+        "type: ring-hash (line 7)",
     ),
     structural(
         "durations without unit",

@@ -147,7 +147,10 @@ def test_a_merge_key_does_not_make_what_it_would_bring_missing(folder: Path) -> 
             'upstream.a."<<": unknown key; merge keys are not supported, use an alias for a whole '
             "value (line 2)"
         ),
-        "upstream.a.load_balancing.type: expected round-robin or random, got best (line 2)",
+        (
+            "upstream.a.load_balancing.type: expected round-robin, random, least-connections, "
+            "power-of-two, ewma, ring-hash, rendezvous or maglev, got best (line 2)"
+        ),
     ]
 
 

@@ -102,15 +102,28 @@ def test_sizes(written: str, octets: int) -> None:
 @pytest.mark.parametrize(
     ("written", "balancing"),
     [
-        ("round-robin", "round-robin"),
-        ("round_robin", "round-robin"),
-        ("rr", "round-robin"),
-        ("random", "random"),
+        ("type: round-robin", LoadBalancing("round-robin")),
+        ("type: round_robin", LoadBalancing("round-robin")),
+        ("type: rr", LoadBalancing("round-robin")),
+        ("type: weight-based", LoadBalancing("round-robin")),
+        ("type: random", LoadBalancing("random")),
+        ("type: lc", LoadBalancing("least-connections")),
+        ("type: leastconn", LoadBalancing("least-connections")),
+        ("type: p2c", LoadBalancing("power-of-two")),
+        ("type: latency-aware", LoadBalancing("ewma")),
+        ("type: ip-hash", LoadBalancing("ring-hash", "client_ip")),
+        ("type: ip-hash, key: client_ip", LoadBalancing("ring-hash", "client_ip")),
+        ("type: sticky-cid", LoadBalancing("ring-hash", "cid")),
+        ("type: ch, key: path", LoadBalancing("ring-hash", "path")),
+        ("type: hrw, key: 'header:X-User'", LoadBalancing("rendezvous", "header:X-User")),
+        ("type: maglev, key: peer_ip, bound: 125", LoadBalancing("maglev", "client_ip", 125)),
+        ("bound: 100", LoadBalancing("round-robin", None, 100)),
+        ("type: random, key:, bound:", LoadBalancing("random")),
     ],
 )
-def test_names_of_balancing(written: str, balancing: str) -> None:
-    config = config_of(with_upstream(f"load_balancing: {{type: {written}}}"))
-    assert config.upstream[0].load_balancing == LoadBalancing(balancing)
+def test_balancing(written: str, balancing: LoadBalancing) -> None:
+    config = config_of(with_upstream(f"load_balancing: {{{written}}}"))
+    assert config.upstream[0].load_balancing == balancing
 
 
 @pytest.mark.parametrize(

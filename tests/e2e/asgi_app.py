@@ -2,7 +2,7 @@
 
 The last segment of the path says what it does, the query how much. What becomes of a request
 that names a `token` can be asked for by `/seen?token=`. Started as a program with a port and
-options of Hypercorn, `name=value`.
+options of Hypercorn, `name=value`; `delay=MS` makes every answer wait so long.
 """
 
 import asyncio
@@ -216,11 +216,18 @@ def main(port: int, options: dict[str, str]) -> None:
     # Hypercorn drops the request with which it sends GOAWAY, whoever asks.
     config.keep_alive_max_requests = int(options.pop("keep_alive_max_requests", 1_000_000_000))
     config.keep_alive_timeout = 60
+    delay = int(options.pop("delay", 0)) / 1000
     if "ca_certs" in options:
         config.verify_mode = ssl.CERT_REQUIRED
     for name, value in options.items():
         setattr(config, name, value)
-    asyncio.run(serve(application, config))  # type: ignore[arg-type]
+
+    async def answer(scope: Message, receive: Receive, send: Send) -> None:
+        if delay and scope["type"] == "http":
+            await asyncio.sleep(delay)
+        await application(scope, receive, send)
+
+    asyncio.run(serve(answer, config))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def test_readers_add_up_over_processes() -> None:
     assert traffic.total(1).get(TrafficColumn.REQUESTS) == 0
     for column in TrafficColumn:
         totals = [traffic.total(backend).get(column) for backend in (15, 1, 0)]
-        assert traffic.sums((15, 1, 0), column) == totals
+        assert traffic.sums(column, (15, 1, 0)) == totals
     assert len(traffic.total(0).latency()) == BUCKETS
 
 
@@ -66,7 +66,7 @@ def test_a_successor_counts_on_where_a_dead_process_ended() -> None:
         traffic.row(3, row)[gauge] = 9
     memory.bury(3)
     assert process.get(Column.STATE) == ProcessState.GONE
-    assert [traffic.total(row).get(gauge) for gauge in GAUGES] == [0, 0, 0]
+    assert [traffic.total(row).get(gauge) for gauge in GAUGES] == [0] * len(GAUGES)
     traffic.begin(3)
     traffic.row(3, row)[TrafficColumn.REQUESTS] += 1
     assert traffic.total(row).get(TrafficColumn.REQUESTS) == 6

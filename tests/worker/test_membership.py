@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from spooky.config.model import Backend, Route, Upstream
-from spooky.policy.balance import Balancer, make_balancer
+from spooky.policy.balance.turns import RoundRobin
 from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Health
 from spooky.shm.clock import now_ms
 from spooky.shm.segment import SharedMemory
@@ -46,7 +46,7 @@ def test_a_backend_that_is_out_is_not_picked_until_it_is_back(
         group = UpstreamGroup(
             upstream,
             pools,
-            lambda weights: make_balancer("round-robin", weights, lambda: 0.5),
+            RoundRobin([backend.weight for backend in BACKENDS], lambda: 0.5),
             make_repetition(upstream, 1, 0.0, lambda: 0.5),
         )
         membership = Membership([group], memory.backends, rows, loop, (0, 1))
@@ -85,12 +85,14 @@ def weights_heard(
         pools = [Pool(Endpoint(backend), LIMITS, TIMEOUTS, loop) for backend in upstream.backends]
         heard: list[tuple[int, ...]] = []
 
-        def balance(weights: Sequence[int]) -> Balancer:
-            heard.append(tuple(weights))
-            return make_balancer("round-robin", weights, lambda: 0.5)
+        class Listening(RoundRobin):
+            def reweigh(self, weights: Sequence[int]) -> None:
+                heard.append(tuple(weights))
+                super().reweigh(weights)
 
+        weights = [backend.weight for backend in upstream.backends]
         repetition = make_repetition(upstream, 1, 0.0, lambda: 0.5)
-        group = UpstreamGroup(upstream, pools, balance, repetition)
+        group = UpstreamGroup(upstream, pools, Listening(weights, lambda: 0.5), repetition)
         membership = Membership([group], memory.backends, rows, loop, (0, 1), zone)
         membership.start()
         heard.clear()

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any, cast
 
 from spooky.config.model import Backend, Route, Upstream
-from spooky.policy.balance import make_balancer
+from spooky.policy.balance.turns import RoundRobin
 from spooky.shm.backends import BackendColumn, Breaker, pack_trials, unpack_trials
 from spooky.shm.segment import SharedMemory
 from spooky.worker.connect import Endpoint
@@ -35,7 +35,7 @@ class Workers:
                 UpstreamGroup(
                     upstream,
                     pools,
-                    lambda weights: make_balancer("round-robin", weights, lambda: 0.5),
+                    RoundRobin([1, 1], lambda: 0.5),
                     make_repetition(upstream, WORKERS, 0.0, lambda: 0.5),
                 )
                 for upstream in (Upstream(name, (Route(),), BACKENDS) for name in ("one", "two"))

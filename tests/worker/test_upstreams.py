@@ -11,7 +11,7 @@ from hyperframe.frame import SettingsFrame, WindowUpdateFrame
 
 from spooky.config.model import Backend, Route, Timeouts, Upstream
 from spooky.errors import Kind
-from spooky.policy.balance import make_balancer
+from spooky.policy.balance.turns import RoundRobin
 from spooky.worker.connect import Endpoint
 from spooky.worker.pool import Pool
 from spooky.worker.repetition import make_repetition
@@ -46,7 +46,7 @@ def make_group(
     return upstream, UpstreamGroup(
         upstream,
         pools,
-        lambda weights: make_balancer("round-robin", weights, lambda: 0.5),
+        RoundRobin([backend.weight for backend in backends], lambda: 0.5),
         make_repetition(upstream, 1, 0.0, lambda: 0.5),
     )
 

@@ -1,0 +1,136 @@
+"""How much the backends of an upstream have to do, and how fast they answer: the balancer's feed.
+
+What this worker does is known at once, what the others do every 20 ms, from the traffic table.
+Only upstreams whose balancer asks have one of these; the requests of all others are not counted
+here. It decides nothing.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from spooky.policy.ewma import PeakEwma
+from spooky.shm.traffic import TrafficColumn, TrafficTable
+
+INTERVAL_S: Final = 0.02
+_UNDER_WAY: Final = int(TrafficColumn.UNDER_WAY)
+_ANSWERS: Final = int(TrafficColumn.ANSWERS)
+_WAIT: Final = int(TrafficColumn.ANSWER_WAIT_US)
+
+
+class Load:
+    """The load of an upstream's backends, by place (policy.balance.Feed)."""
+
+    def __init__(self, backends: int, *, is_timed: bool) -> None:
+        """Know nothing of so many backends; `is_timed`: latency is asked for."""
+        self.notice: Callable[[int], None] | None = None
+        """The balancer's, to be told of changes."""
+        self.is_timed = is_timed
+        self._counts = [0] * backends
+        self._total = 0
+        self._latencies = [0.0] * backends
+        self._estimates = [PeakEwma() for _ in range(backends)] if is_timed else []
+        self._answers = [(0, 0)] * backends
+        self._cells: list[memoryview[int]] = []
+        self._rows: Sequence[int] = ()
+
+    # --- policy.balance.Feed ----------------------------------------------------------------
+
+    def in_flight(self, place: int) -> int:
+        """Count the requests that a backend has from all workers."""
+        return self._counts[place]
+
+    def total_in_flight(self) -> int:
+        """Count those of all backends."""
+        return self._total
+
+    def latency(self, place: int) -> float:
+        """Return the peak EWMA of a backend's latency, as it was at the last look, in seconds."""
+        return self._latencies[place]
+
+    # --- what this worker does --------------------------------------------------------------
+
+    def took(self, place: int) -> None:
+        """Count an attempt that begins."""
+        self._change(place, 1)
+
+    def gave(self, place: int) -> None:
+        """Count an attempt that is over."""
+        self._change(place, -1)
+
+    def answered(self, place: int, latency: float) -> None:
+        """Count an answer that has begun, so many seconds after the request was sent."""
+        cells = self._cells[place]
+        cells[_WAIT] += max(0, int(latency * 1e6))
+        cells[_ANSWERS] += 1
+
+    def _change(self, place: int, by: int) -> None:
+        self._cells[place][_UNDER_WAY] += by
+        self._counts[place] += by
+        self._total += by
+        if self.notice is not None:
+            self.notice(place)
+
+    # --- what all do ------------------------------------------------------------------------
+
+    def attach(self, table: TrafficTable, process: int, rows: Sequence[int]) -> None:
+        """Take this process's cells of each backend; comes before the first request."""
+        self._rows = rows
+        self._cells = [table.row(process, row) for row in rows]
+
+    def look(self, table: TrafficTable, now: float) -> None:
+        """Take over what all workers have counted; `now` in seconds."""
+        counts = table.sums(_UNDER_WAY, self._rows)
+        changed = [place for place, count in enumerate(counts) if count != self._counts[place]]
+        self._counts = counts
+        self._total = sum(counts)
+        if self.notice is not None:
+            for place in changed:
+                self.notice(place)
+        if self.is_timed:
+            self._look_at_answers(table, now)
+
+    def _look_at_answers(self, table: TrafficTable, now: float) -> None:
+        fresh = list(
+            zip(table.sums(_ANSWERS, self._rows), table.sums(_WAIT, self._rows), strict=True)
+        )
+        for estimate, (count, wait), (known, known_wait) in zip(
+            self._estimates, fresh, self._answers, strict=True
+        ):
+            if count > known:
+                estimate.observe(max(0, wait - known_wait) / (count - known) / 1e6, now)
+        self._answers = fresh
+        self._latencies = [estimate.value(now) for estimate in self._estimates]
+
+
+class Lookout:
+    """Looks at the traffic table, over and over, for all upstreams that need it."""
+
+    def __init__(
+        self,
+        loads: Sequence[tuple[Load, Sequence[str]]],
+        table: TrafficTable,
+        process: int,
+        rows: Mapping[str, int],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Take each load with the identities of its backends, and the row of each identity."""
+        self._loads = [load for load, _ in loads]
+        self._table = table
+        self._loop = loop
+        self._handle: asyncio.TimerHandle | None = None
+        for load, identities in loads:
+            load.attach(table, process, [rows[identity] for identity in identities])
+
+    def start(self) -> None:
+        """Look now, and from now on."""
+        if not self._loads:
+            return
+        self._handle = self._loop.call_later(INTERVAL_S, self.start)
+        for load in self._loads:
+            load.look(self._table, self._loop.time())
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._handle is not None:
+            self._handle.cancel()
