@@ -94,7 +94,7 @@ def test_a_backend_that_dies_is_out_everywhere_and_back_when_it_is(
 ) -> None:
     site = make_site(tmp_path)
     backends = [start_nghttpd(site, tmp_path) for _ in range(3)]
-    running = start(spooky, backends, passive_health={"ejection_time": "2s"})
+    running = start(spooky, backends, passive_health={"ejection_time": "4s"})
     rows, victim = Rows(running), backends[1]
 
     async def scenario() -> None:
