@@ -191,18 +191,29 @@ class Admission(Generic[T]):
 
     def _join(self, door: Door[T], waiter: Waiter[T]) -> None:
         door.line.join(waiter)
-        door.gate.waiting += 1
-        self.whole.waiting += 1
         self._crowded[door.line] = door
+        self._count_waiting(door, 1)
 
     def _drop(self, waiter: Waiter[T]) -> None:
         if not waiter.line.drop(waiter):
             return
         door = self._crowded[waiter.line]
-        door.gate.waiting -= 1
-        self.whole.waiting -= 1
+        self._count_waiting(door, -1)
         if not len(waiter.line):
             del self._crowded[waiter.line]
+
+    def _count_waiting(self, door: Door[T], change: int) -> None:
+        for gate in (door.gate, self.whole):
+            gate.waiting += change
+            gate.publish()
+
+
+def retry_after(least: int, chance: float) -> int:
+    """Say in how many seconds to come again: from `least` to twice that, by `chance` in [0, 1).
+
+    Whoever was refused together should not come again together.
+    """
+    return least + int(chance * (least + 1))
 
 
 def _rank(waiter: Waiter[T]) -> tuple[int, int]:

@@ -45,14 +45,11 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one request was met with. `latency` is seconds until the response's head came.
+    """What one request was met with: when it began, and seconds until the response's head came."""
 
-    `in_flight`: how many were under way, this one among them.
-    """
-
+    begun: float
     latency: float
     failed: bool
-    in_flight: int
 
 
 class Limiter(Protocol):
@@ -61,8 +58,8 @@ class Limiter(Protocol):
     def limit(self, now: float) -> int:
         """Say how many may be in flight."""
 
-    def observe(self, answer: Answer, now: float) -> None:
-        """Learn from an answer that has come just now."""
+    def observe(self, answer: Answer, in_flight: int, now: float) -> None:
+        """Learn from an answer; so many requests were under way, that one among them."""
 
 
 class Aimd:
@@ -82,13 +79,13 @@ class Aimd:
         """Say how many may be in flight."""
         return int(self._limit)
 
-    def observe(self, answer: Answer, now: float) -> None:
+    def observe(self, answer: Answer, in_flight: int, now: float) -> None:
         """Grow a little, or cut."""
         if answer.failed or answer.latency > self._too_long:
-            if now - answer.latency > self._cut_at:
+            if answer.begun > self._cut_at:
                 self._limit = max(self._limit * CUT, self._bounds.least)
                 self._cut_at = now
-        elif answer.in_flight * 2 >= self._limit:
+        elif in_flight * 2 >= self._limit:
             self._limit = min(self._limit + 1.0 / self._limit, self._bounds.most)
 
 
@@ -137,7 +134,7 @@ class Gradient:
             return self._bounds.least
         return int(self._limit)
 
-    def observe(self, answer: Answer, now: float) -> None:
+    def observe(self, answer: Answer, in_flight: int, now: float) -> None:
         """Gather an answer, and move the limit at the end of a window."""
         if answer.failed:
             return
@@ -147,7 +144,7 @@ class Gradient:
             self._probing = True
             self._begin(now)
         else:
-            self._gather(answer, now)
+            self._gather(answer.latency, in_flight, now)
 
     def _begin(self, now: float) -> None:
         self._since = now
@@ -156,7 +153,7 @@ class Gradient:
 
     def _probe(self, answer: Answer, now: float) -> None:
         # What was asked before the limit fell has waited for others.
-        if now - answer.latency >= self._since:
+        if answer.begun >= self._since:
             self._latencies.append(answer.latency)
         late = now - self._since >= PROBE_S
         if len(self._latencies) < PROBE_ANSWERS and not late:
@@ -167,10 +164,10 @@ class Gradient:
         self._probe_at = now + self._every * (1 + JITTER * self._rand())
         self._begin(now)
 
-    def _gather(self, answer: Answer, now: float) -> None:
+    def _gather(self, latency: float, in_flight: int, now: float) -> None:
         if len(self._latencies) < MOST_ANSWERS:
-            self._latencies.append(answer.latency)
-        self._busiest = max(self._busiest, answer.in_flight)
+            self._latencies.append(latency)
+        self._busiest = max(self._busiest, in_flight)
         if now - self._since < WINDOW_S or len(self._latencies) < WINDOW_ANSWERS:
             return
         present = median(self._latencies)

@@ -19,8 +19,8 @@ class Shared(Protocol):
     def elsewhere(self) -> tuple[int, int]:
         """Return what the others have in flight together, and how many of them claim a slot."""
 
-    def publish(self, in_flight: int, claims: bool) -> None:
-        """Tell the others what we have in flight, and whether we claim a slot of theirs."""
+    def publish(self, in_flight: int, waiting: int, claims: bool) -> None:
+        """Tell the others what we have, and whether we claim a slot of theirs."""
 
 
 class Gate:
@@ -79,14 +79,15 @@ class Gate:
     def give(self, answer: Answer | None, now: float) -> None:
         """One comes out; `answer` says how it was met, if it was."""
         if answer is not None and self._limiter is not None:
-            self._limiter.observe(answer, now)
+            self._limiter.observe(answer, self.in_flight, now)
         self.in_flight -= 1
         self.publish()
 
     def publish(self) -> None:
         """Tell the other workers."""
         if self._shared is not None:
-            self._shared.publish(self.in_flight, self._claims and self.waiting > 0)
+            claims = self._claims and self.waiting > 0
+            self._shared.publish(self.in_flight, self.waiting, claims)
 
     def describe(self) -> str:
         """Say how full it is, for a log."""

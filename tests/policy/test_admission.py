@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spooky.policy.admission import Admission, Door, Entry, Settled, Shedding
+from spooky.policy.admission import Admission, Door, Entry, Settled, Shedding, retry_after
 from spooky.policy.concurrency import Answer
 from spooky.policy.gate import Gate
 from spooky.policy.waiting import Waiter
@@ -19,13 +19,13 @@ class Fixed:
 
     def __init__(self, limit: int) -> None:
         self.value = limit
-        self.seen: list[Answer] = []
+        self.seen: list[tuple[Answer, int]] = []
 
     def limit(self, _now: float) -> int:
         return self.value
 
-    def observe(self, answer: Answer, _now: float) -> None:
-        self.seen.append(answer)
+    def observe(self, answer: Answer, in_flight: int, _now: float) -> None:
+        self.seen.append((answer, in_flight))
 
 
 def door(most: int = 0, queue: int = 0, shedding: Shedding | None = None) -> Door[int]:
@@ -134,10 +134,17 @@ def test_the_moving_limit_counts_and_learns() -> None:
         admission.enter(api, 3, holder, 0.0)
     assert (api.gate.in_flight, api.gate.waiting) == (2, 2)
     limiter.value = 1
-    assert admission.leave(api, 1.0, Answer(0.5, False, 2)) == []
+    answer = Answer(0.5, 0.5, failed=False)
+    assert admission.leave(api, 1.0, answer) == []
     limiter.value = 3
     assert len(admission.settle(1.0)) == 2
-    assert limiter.seen == [Answer(0.5, False, 2)]
+    assert limiter.seen == [(answer, 2)]
+
+
+@pytest.mark.parametrize("least", [1, 5, 60])
+def test_who_is_refused_comes_again_at_another_time_than_the_others(least: int) -> None:
+    waits = {retry_after(least, step / 1000) for step in range(1000)}
+    assert waits == set(range(least, 2 * least + 1))
 
 
 @dataclass

@@ -33,7 +33,7 @@ def test_it_stays_within_its_bounds(
         now = 100.0
         for pause, latency, failed, in_flight in steps:
             now += 0.0 if still else pause
-            limiter.observe(Answer(latency, failed, in_flight), now)
+            limiter.observe(Answer(now - latency, latency, failed), in_flight, now)
             assert BOUNDS.least <= limiter.limit(now) <= BOUNDS.most
 
 
@@ -41,22 +41,23 @@ class TestAimd:
     def test_it_grows_by_one_for_each_limit_of_good_answers(self) -> None:
         limiter = Aimd(BOUNDS, 0.5)
         for _ in range(11):
-            limiter.observe(Answer(0.1, False, 10), 1.0)
+            limiter.observe(Answer(0.9, 0.1, failed=False), 10, 1.0)
         assert limiter.limit(1.0) == 11
 
     def test_it_does_not_grow_unused(self) -> None:
         limiter = Aimd(BOUNDS, 0.5)
         for _ in range(1000):
-            limiter.observe(Answer(0.1, False, 4), 1.0)
+            limiter.observe(Answer(0.9, 0.1, failed=False), 4, 1.0)
         assert limiter.limit(1.0) == 10
 
-    @pytest.mark.parametrize("bad", [Answer(0.6, False, 10), Answer(0.0, True, 10)])
-    def test_it_is_cut_once_for_all_that_was_under_way(self, bad: Answer) -> None:
+    @pytest.mark.parametrize(("latency", "failed"), [(0.6, False), (0.1, True)])
+    def test_it_is_cut_once_for_all_that_was_under_way(self, latency: float, failed: bool) -> None:
         limiter = Aimd(BOUNDS, 0.5)
         for step in range(10):
-            limiter.observe(Answer(0.6 + step / 100, bad.failed, 10), 5.0 + step / 100)
+            now = 5.0 + step / 1000
+            limiter.observe(Answer(now - latency, latency, failed), 10, now)
         assert limiter.limit(6.0) == int(10 * CUT)
-        limiter.observe(bad, 7.0)
+        limiter.observe(Answer(6.0, latency, failed), 10, 7.0)
         assert limiter.limit(7.0) == int(10 * CUT * CUT)
 
 
@@ -74,7 +75,7 @@ def serve(limiter: Limiter, seconds: float, start: float, at_once: int) -> tuple
         now += 0.01
         for _ in range(done):
             begun = under_way.popleft()
-            limiter.observe(Answer(now - begun, False, len(under_way) + 1), now)
+            limiter.observe(Answer(begun, now - begun, failed=False), len(under_way) + 1, now)
         limits.append(limiter.limit(now))
     return now, limits
 
@@ -98,7 +99,7 @@ def test_the_gradient_keeps_no_latency_of_its_own_making_for_the_best() -> None:
 
 def test_a_probe_ends_though_nothing_is_answered() -> None:
     limiter = Gradient(BOUNDS, 1.5, 10.0, random.Random(3).random)
-    limiter.observe(Answer(0.1, False, 10), 1.0)
+    limiter.observe(Answer(0.9, 0.1, failed=False), 10, 1.0)
     assert limiter.limit(1.0) == BOUNDS.least
     assert limiter.limit(1.0 + PROBE_S) == BOUNDS.first
 
@@ -106,5 +107,5 @@ def test_a_probe_ends_though_nothing_is_answered() -> None:
 def test_failures_tell_the_gradient_nothing() -> None:
     limiter = Gradient(BOUNDS, 1.5, 10.0, random.Random(3).random)
     for step in range(1000):
-        limiter.observe(Answer(0.0, True, 10), step / 100)
+        limiter.observe(Answer(step / 100, 0.0, failed=True), 10, step / 100)
         assert limiter.limit(step / 100) == BOUNDS.first

@@ -30,7 +30,7 @@ class Place:
         others = [cell for number, cell in self.board.cells.items() if number != self.number]
         return sum(one[0] for one in others), sum(one[1] for one in others)
 
-    def publish(self, in_flight: int, claims: bool) -> None:
+    def publish(self, in_flight: int, waiting: int, claims: bool) -> None:
         self.board.cells[self.number] = (in_flight, claims)
 
 
