@@ -88,6 +88,8 @@ class WorkerSpec:
     keys: SharedKeys
     backend_rows: Mapping[str, int]
     """Of `shm.backends` and `shm.traffic`, by `Backend.identity`."""
+    limit_rows: Mapping[str, int]
+    """Of `shm.limits`, by the names of `config.shared_limits`."""
     ready_fd: int
     memory: SharedMemory
 

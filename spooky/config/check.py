@@ -14,6 +14,7 @@ from datetime import datetime
 
 from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import judge_dates, load_identities
+from spooky.config.check_admission import check_admission
 from spooky.config.document import Finding, Places, key_of_upstream, parent
 from spooky.config.keyfiles import MEMBERS, read_contents
 from spooky.config.logfiles import find_log_faults, judge_folder
@@ -42,6 +43,7 @@ def check(config: Config, known: Places) -> Iterator[Finding]:
         yield from _check_health(upstream, known)
     yield from _check_limits(config.limits, known)
     yield from _check_rows(config, known)
+    yield from check_admission(config, known)
 
 
 def _repeated(things: Iterable[tuple[str, Hashable]]) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,8 @@ its docstring says so. `load.py` makes these from YAML; the JSON Schema is gener
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spooky.config.admission import Admission, BackendLimits, UpstreamAdmission
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -153,6 +155,10 @@ class Upstream:
     """For its `https://` backends."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     """How long an exchange may wait for a backend."""
+    admission: UpstreamAdmission = field(default_factory=UpstreamAdmission)
+    """How much may be in flight in it, and how important its requests are."""
+    backend_limits: BackendLimits = field(default_factory=BackendLimits)
+    """What each of its backends gets at most."""
     health_check: HealthCheck | None = None
     """Active health checks. Accepted, but this version does not probe backends yet."""
 
@@ -259,6 +265,8 @@ class Config:
     """What is logged, how, and where to."""
     limits: Limits = field(default_factory=Limits)
     """Sizes, counts and timeouts that bound what one peer can take."""
+    admission: Admission = field(default_factory=Admission)
+    """How much may be in flight in all upstreams together."""
     steering: str = "auto"
     """How datagrams reach the worker that owns their connection. `kernel`: by a classic BPF program
     on the sockets; it is an error where none can be attached. `userspace`: handed over between

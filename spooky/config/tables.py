@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from spooky.config import names
+from spooky.config.admission_tables import ADMISSION, BACKEND_LIMITS, UPSTREAM_ADMISSION
 from spooky.config.model import (
     Admin,
     Backend,
@@ -229,6 +230,8 @@ UPSTREAM = Section(
         "backends": Field(ListOf(BACKEND, at_least=1), "missing; write [{address: HOST:PORT}]"),
         "tls": Field(UPSTREAM_TLS),
         "timeouts": Field(TIMEOUTS),
+        "admission": Field(UPSTREAM_ADMISSION),
+        "backend_limits": Field(BACKEND_LIMITS),
         "health_check": Field(HEALTH_CHECK),
     },
     _build_upstream,
@@ -319,6 +322,7 @@ CONFIG = Section(
         "admin": Field(ADMIN),
         "log": Field(LOG),
         "limits": Field(LIMITS),
+        "admission": Field(ADMISSION),
         "steering": Field(choice(["auto", "kernel", "userspace"])),
         "worker_timeout": Field(duration(2, DAY, zero=True)),
         "watch": Field(boolean()),

@@ -14,6 +14,7 @@ from typing import Any
 from spooky import log as logs
 from spooky.config.account import Credentials, find_credentials
 from spooky.config.model import Config
+from spooky.config.shared_limits import shared_limits
 from spooky.handover import KeeperMain, KeeperSpec, SharedKeys, WorkerMain, WorkerSpec
 from spooky.master.sockets import Crew, Sockets
 from spooky.master.spawn import Birth, Child
@@ -53,6 +54,8 @@ class Blueprint:
     credentials: Credentials | None
     backend_rows: Mapping[str, int]
     """Where shared memory has each backend, by its identity."""
+    limit_rows: Mapping[str, int]
+    """Where it has each limit that workers share, by its name."""
 
     @property
     def config(self) -> Config:
@@ -114,10 +117,11 @@ class Estate:
         return [self.memory.fd, *self.sockets.filenos()]
 
     def blueprint(self, resolved: Resolved) -> Blueprint:
-        """Look up whom its processes run as, and give its backends their rows. StartupError."""
+        """Look up whom its processes run as; give backends and limits their rows. StartupError."""
         credentials = find_credentials(resolved.config)
         rows = self.memory.backends.assign(identities_of([resolved.config]))
-        return Blueprint(resolved, credentials, rows)
+        limits = self.memory.limits.assign(shared_limits(resolved.config))
+        return Blueprint(resolved, credentials, rows, limits)
 
     def worker_birth(
         self, child: Child, blueprint: Blueprint, crew: Crew, shed: Callable[[Child], None]
@@ -137,6 +141,7 @@ class Estate:
             mailboxes=self.sockets.mailboxes_of(child.slot),
             keys=self._keys,
             backend_rows=blueprint.backend_rows,
+            limit_rows=blueprint.limit_rows,
             ready_fd=child.ready_writer,
             memory=self.memory,
         )
