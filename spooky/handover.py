@@ -105,6 +105,8 @@ class KeeperSpec:
     backend_rows: Mapping[str, int]
     """Of `shm.backends`, by `Backend.identity`."""
     admin: socket.socket | None
+    control: socket.socket | None
+    """Where operators' commands come in, bound and listening; None when switched off."""
     ready_fd: int
     memory: SharedMemory
 
