@@ -81,7 +81,15 @@ class Door(Generic[T]):
 
     def has_room(self, now: float) -> bool:
         """Say whether one more may go in."""
-        return self.gate.has_room(now) and (self._has_backend is None or self._has_backend())
+        return self.gate.has_room(now) and self._has_some_backend()
+
+    def describe(self) -> str:
+        """Say how full it is, for a log."""
+        text = self.gate.describe()
+        return text if self._has_some_backend() else f"{text}, and no backend has room"
+
+    def _has_some_backend(self) -> bool:
+        return self._has_backend is None or self._has_backend()
 
 
 class Admission(Generic[T]):
@@ -155,13 +163,14 @@ class Admission(Generic[T]):
         full = next((gate for gate in queues if gate.waiting >= gate.queue), None)
         displaced = None
         if full is not None:
+            text = door.describe() if full is door.gate else full.describe()
             lines = [door.line] if full is door.gate else list(self._crowded)
             last = max((one for line in lines if (one := line.last())), key=_rank, default=None)
             if last is None or last.level <= newcomer.level:
-                return Entry(full.describe())
+                return Entry(text)
             self._drop(last)
-            text = f"class {last.level} gave its place to class {newcomer.level}"
-            displaced = Settled(last, f"{text}: {full.describe()}")
+            gave = f"class {last.level} gave its place to class {newcomer.level}"
+            displaced = Settled(last, f"{gave}: {text}")
         self._join(door, newcomer)
         return Entry(waiter=newcomer, displaced=displaced)
 
@@ -177,7 +186,7 @@ class Admission(Generic[T]):
         for waiter in late:
             self._drop(waiter)
         text = f"no slot within {door.line.wait_s:g} s"
-        return [Settled(waiter, f"{text}: {door.gate.describe()}") for waiter in late]
+        return [Settled(waiter, f"{text}: {door.describe()}") for waiter in late]
 
     # --- keeping count --------------------------------------------------------------------------
 

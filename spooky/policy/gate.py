@@ -91,8 +91,9 @@ class Gate:
 
     def describe(self) -> str:
         """Say how full it is, for a log."""
-        others = f" and {self._elsewhere()[0]} in other workers" if self._shared else ""
-        return f"{self.name} has {self.in_flight} in flight{others}, {self.waiting} waiting"
+        others = self._elsewhere()[0]
+        more = f" and {others} in other workers" if others else ""
+        return f"{self.name} has {self.in_flight} in flight{more}, {self.waiting} waiting"
 
     def _elsewhere(self) -> tuple[int, int]:
         return self._shared.elsewhere() if self._shared is not None else (0, 0)

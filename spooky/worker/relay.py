@@ -8,7 +8,7 @@ send. There is no task per exchange: it acts when an engine or the pool tells it
 import logging
 import time
 
-from spooky.errors import CONSEQUENCES, H3_OF_H2, H2Code, H3Code, Kind
+from spooky.errors import CONSEQUENCES, H3_OF_H2, H2Code, H3Code, Kind, Origin
 from spooky.policy.retry import may_retry
 from spooky.protocol import headers
 from spooky.protocol.exchange import State, Step, next_state
@@ -217,7 +217,7 @@ class Exchange:
                 if event.end:
                     self._complete()
             case ResponseHead():
-                self._on_response_head(event)
+                self._on_response_head(attempt, event)
             case Writable():
                 self._upload.pump()
             case Trailers():
@@ -233,8 +233,11 @@ class Exchange:
                 self._on_backend_reset(event)
         self._client.touch()
 
-    def _on_response_head(self, head: ResponseHead) -> None:
+    def _on_response_head(self, attempt: Attempt, head: ResponseHead) -> None:
         assert self._upload is not None
+        assert self._call is not None
+        self._call.asked_at = attempt.sent_at
+        self._call.latency = self._progress.active_at - attempt.sent_at
         self._state = next_state(self._state, Step.HEAD)
         self._upload.release()
         fields = headers.forward_response(head, self._request_id)
@@ -302,6 +305,8 @@ class Exchange:
         if self._state is State.DONE:
             return
         consequence = CONSEQUENCES[kind]
+        if self._call is not None:
+            self._call.failed = consequence.origin is Origin.BACKEND
         if kind in _LEFT or self._state is State.RESPONDING:
             self._response.reset(code or consequence.h3_code, consequence.status)
         else:

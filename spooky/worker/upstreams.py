@@ -42,20 +42,35 @@ class UpstreamGroup:
         self.pools = pools
         self.backends = upstream.backends
         self.gates: tuple[Gate, ...] = ()
+        self.is_bounded = False
+        """Whether there are limits on what a backend may have."""
         self._balance = balance
-        self._balancer = balance([backend.weight for backend in upstream.backends])
+        self._weights: Sequence[int] = [backend.weight for backend in upstream.backends]
+        self._balancer = balance(self._weights)
         self._targets = [
             Target(index, backend.id, b"https" if backend.tls else b"http", pool)
             for index, (backend, pool) in enumerate(zip(upstream.backends, pools, strict=True))
         ]
 
     def pick(self, _call: Call, exclude: list[int]) -> Target | None:
-        """Pick a backend, none of those in `exclude`; None if there is none."""
+        """Pick a backend with room, none of those in `exclude`; None if there is none."""
         index = self._balancer.pick(exclude)
+        while self.is_bounded and index is not None and not self.pools[index].has_room():
+            exclude = [*exclude, index]
+            index = self._balancer.pick(exclude)
         return None if index is None else self._targets[index]
+
+    def has_room(self) -> bool:
+        """Say whether any backend that serves has room; also if there is none that serves."""
+        weights = self._weights
+        rooms = (
+            pool.has_room() for pool, weight in zip(self.pools, weights, strict=True) if weight
+        )
+        return any(rooms) or not any(weights)
 
     def reweigh(self, weights: Sequence[int]) -> None:
         """Pick by other weights from now on, one for each backend; 0: not at all."""
+        self._weights = weights
         self._balancer = self._balance(weights)
 
 
