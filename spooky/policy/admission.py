@@ -61,7 +61,7 @@ class Shedding:
 class Door(Generic[T]):
     """The way to one upstream: its gate, and who waits before it."""
 
-    __slots__ = ("_has_backend", "gate", "line", "shedding")
+    __slots__ = ("_has_backend", "gate", "is_choosing", "line", "shedding")
 
     def __init__(
         self,
@@ -74,6 +74,9 @@ class Door(Generic[T]):
 
         `has_backend` says whether any backend has room for one more; None: they have no limits.
         """
+        self.is_choosing = False
+        """Whether somebody who waited goes in now and has no backend yet; set back by the caller.
+        Until then nobody knows how much room the backends have."""
         self.gate = gate
         self.line: Line[T] = Line(wait_s)
         self.shedding = shedding
@@ -88,8 +91,12 @@ class Door(Generic[T]):
         text = self.gate.describe()
         return text if self._has_some_backend() else f"{text}, and no backend has room"
 
+    def call_in(self) -> None:
+        """Let somebody in who waited, and will only choose a backend later."""
+        self.is_choosing = self._has_backend is not None
+
     def _has_some_backend(self) -> bool:
-        return self._has_backend is None or self._has_backend()
+        return self._has_backend is None or (not self.is_choosing and self._has_backend())
 
 
 class Admission(Generic[T]):
@@ -138,6 +145,7 @@ class Admission(Generic[T]):
             door = self._crowded[waiter.line]
             self._drop(waiter)
             self._let_in(door)
+            door.call_in()
             settled.append(Settled(waiter))
         for door in self._crowded.values():
             door.gate.publish()

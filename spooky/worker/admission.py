@@ -92,10 +92,15 @@ class Reception:
             guest = one.waiter.holder
             guest.gate.settle(guest.call, is_inside=one.reason is None)
             if one.reason is None:
-                self._loop.call_soon(guest.held.proceed)
+                self._loop.call_soon(self._call_in, guest)
             else:
                 refusal = self.refusal(guest.call, one.reason)
                 self._loop.call_soon(guest.held.refuse_at_gate, refusal)
+
+    def _call_in(self, guest: Guest) -> None:
+        guest.held.proceed()
+        if guest.gate.has_chosen():
+            self._settle()
 
     def _look(self) -> None:
         self._timer = None
@@ -140,6 +145,11 @@ class AdmissionGate:
         del self._waiting[id(call)]
         if is_inside:
             self._inside[id(call)] = time.monotonic()
+
+    def has_chosen(self) -> bool:
+        """Take note that whoever was let in has a backend; say whether others waited for that."""
+        was_choosing, self._door.is_choosing = self._door.is_choosing, False
+        return was_choosing
 
     def leave(self, call: Call) -> None:
         """Give back what the call has: its slot, or its place in the queue."""

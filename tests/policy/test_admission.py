@@ -126,6 +126,19 @@ def test_a_backend_that_gets_room_lets_one_in() -> None:
     assert [one.waiter.holder for one in admission.settle(0.0)] == [1]
 
 
+def test_who_chooses_a_backend_later_is_waited_for() -> None:
+    room = [False]
+    admission = open_to_all()
+    api: Door[int] = Door(Gate("api", queue=2), WAIT_S, has_backend=lambda: room[0])
+    for holder in (1, 2):
+        waiter_of(admission.enter(api, 3, holder, 0.0))
+    room[0] = True
+    assert [one.waiter.holder for one in admission.settle(0.0)] == [1]
+    assert admission.settle(0.0) == []
+    api.is_choosing = False
+    assert [one.waiter.holder for one in admission.settle(0.0)] == [2]
+
+
 def test_the_moving_limit_counts_and_learns() -> None:
     limiter = Fixed(2)
     admission = open_to_all()
