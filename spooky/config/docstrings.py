@@ -1,14 +1,14 @@
-"""What the docstrings of the model's classes say of them and of their fields.
+"""What the docstrings in the model say of its classes and fields.
 
 A string after a field is documentation that Python throws away, so it is read from the source of
-the module that has the class. Only the schema needs it; nothing here runs when a configuration is
-loaded.
+the class's module. Only the schema needs it; nothing here runs when a configuration is loaded.
 """
 
 import ast
 import inspect
 import sys
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 
@@ -19,13 +19,13 @@ def of_class(owner: type[Any]) -> str:
 
 def of_field(owner: type[Any], name: str) -> str:
     """The docstring of a model's field, on one line; "" where it has none."""
-    return _fields(owner.__module__).get((owner.__name__, name), "")
+    return _fields(sys.modules[owner.__module__]).get((owner.__name__, name), "")
 
 
 @cache
-def _fields(module: str) -> dict[tuple[str, str], str]:
+def _fields(module: ModuleType) -> dict[tuple[str, str], str]:
     found = {}
-    for owner in ast.parse(inspect.getsource(sys.modules[module])).body:
+    for owner in ast.parse(inspect.getsource(module)).body:
         if not isinstance(owner, ast.ClassDef):
             continue
         for member, after in zip(owner.body, owner.body[1:], strict=False):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spooky.config.admission import Admission, BackendLimits, UpstreamAdmission
+from spooky.config.dns import Dns
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +268,8 @@ class Config:
     """Sizes, counts and timeouts that bound what one peer can take."""
     admission: Admission = field(default_factory=Admission)
     """How much may be in flight in all upstreams together."""
+    dns: Dns = field(default_factory=Dns)
+    """How names of backends are looked up, again and again at their time to live."""
     steering: str = "auto"
     """How datagrams reach the worker that owns their connection. `kernel`: by a classic BPF program
     on the sockets; it is an error where none can be attached. `userspace`: handed over between

@@ -11,6 +11,7 @@ from typing import Any
 
 from spooky.config import names
 from spooky.config.admission_tables import ADMISSION, BACKEND_LIMITS, UPSTREAM_ADMISSION
+from spooky.config.dns_tables import DNS
 from spooky.config.model import (
     Admin,
     Backend,
@@ -331,6 +332,7 @@ CONFIG = Section(
         "log": Field(LOG),
         "limits": Field(LIMITS),
         "admission": Field(ADMISSION),
+        "dns": Field(DNS),
         "steering": Field(choice(["auto", "kernel", "userspace"])),
         "worker_timeout": Field(duration(2, DAY, zero=True)),
         "watch": Field(boolean()),
