@@ -191,10 +191,14 @@ class Admission(Generic[T]):
 
     def _late(self, door: Door[T], now: float) -> list[Settled[T]]:
         late = door.line.late(now)
+        if not late:
+            return []
+        closed = door.describe()
+        if not self.whole.has_room(now):
+            closed = f"{closed}, and {self.whole.describe()}"
         for waiter in late:
             self._drop(waiter)
-        text = f"no slot within {door.line.wait_s:g} s"
-        return [Settled(waiter, f"{text}: {door.describe()}") for waiter in late]
+        return [Settled(one, f"no slot within {door.line.wait_s:g} s: {closed}") for one in late]
 
     # --- keeping count --------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from tests.config.broken import (
 )
 
 TOP_KEYS = (
-    "version, worker_processes, listen, upstream, user, group, admin, log, limits, dns, steering, "
+    "version, worker_processes, listen, upstream, user, group, admin, log, limits, "
+    "admission, dns, steering, "
     "worker_timeout, watch, drain_timeout, pid, control"
 )
 NO_ENCODING = (
@@ -81,7 +82,7 @@ YAML = (
         "section that contains itself",
         LISTEN + "upstream: &u {api: *u}\n",
         "upstream.api.api: unknown key; known here: route, load_balancing, backends, tls, "
-        "timeouts, health_check (line 2)",
+        "timeouts, admission, backend_limits, health_check (line 2)",
         "upstream.api.backends: missing; write [{address: HOST:PORT}] (line 2)",
         "upstream.api.route: missing; write {path_prefix: /} to take every request (line 2)",
     ),

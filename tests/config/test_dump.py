@@ -17,6 +17,8 @@ RICH = (
     + "    tls: {verify: false, ca: ca, server_name: b.internal, client_cert: c.pem}\n"
     + "    timeouts: {connect: 1500ms, idle: 0, total: 1.001s}\n"
     + "    health_check: {path: '/h?x=1', interval: 90s}\n"
+    + "    admission: {adaptive: {type: aimd, min: 20, latency: 10ms}, queue: 7, priority: 6}\n"
+    + "    backend_limits: {max_queued: 3}\n"
     + "  'a.b': {route: [{host: '*.x'}, {host: y}], backends: [{address: 'b:1'}]}\n"
     + "worker_processes: 3\nadmin: off\nlog: {level: off, access: off, file: l}\n"
     + "user: '123'\ngroup: 'true'\nlimits: {request_body_bytes: 12345}\n"

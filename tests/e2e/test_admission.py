@@ -13,7 +13,10 @@ from spooky.protocol.cid import slot_of
 from tests.e2e.conftest import Spooky
 from tests.e2e.h3_client import Exchange, H3Client, connect
 from tests.e2e.holding import HoldingBackend
+from tests.e2e.operator import reload
+from tests.e2e.processes import wait_until
 from tests.e2e.spooky_process import SpookyProcess, upstream
+from tests.e2e.test_status import snapshot
 
 pytestmark = pytest.mark.e2e
 
@@ -297,3 +300,34 @@ def test_a_backend_that_is_full_is_passed_over(spooky: Spooky) -> None:
     assert [len(backend.arrived) for backend in backends] == [3, 3]
     (detail,) = {detail for _, detail in errors_of(running, 10)}
     assert detail == "upstream one has 4 in flight, 2 waiting, and no backend has room"
+
+
+def test_the_limit_holds_over_reloads_and_deaths(spooky: Spooky, backend: HoldingBackend) -> None:
+    """What the old generation has counts for the new one; what a dead worker had, does not."""
+    running = spooky({"upstream": limited(backend, max_in_flight=2), "drain_timeout": "10s"})
+
+    async def ask(count: int) -> list[int]:
+        async with connect(running.port) as client:
+            return [(await client.over(one)).status for one in hold(client, count)]
+
+    def in_flight() -> int:
+        (limit,) = snapshot(running)["limits"]
+        assert (limit["name"], limit["most"]) == ("upstream one", 2)
+        return int(limit["in_flight"])
+
+    async def scenario() -> list[list[int]]:
+        (old,) = running.workers()
+        async with backend.serving(), connect(running.port) as client:
+            hold(client, 2)
+            await until(lambda: len(backend.held) == 2, "two at the backend")
+            reloaded = await asyncio.to_thread(reload, running)
+            assert reloaded.status == 0, reloaded
+            refused = await ask(1)
+            assert await asyncio.to_thread(in_flight) == 2
+            old.kill()
+            await until(lambda: not backend.held and not old.is_running(), "the death")
+            await asyncio.to_thread(wait_until, lambda: in_flight() == 0, WAIT_S, "a free limit")
+            backend.delay = 0.0
+            return [refused, await ask(2)]
+
+    assert asyncio.run(scenario()) == [[503], [200, 200]]
