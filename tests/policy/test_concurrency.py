@@ -61,8 +61,10 @@ class TestAimd:
         assert limiter.limit(7.0) == int(10 * CUT * CUT)
 
 
-def serve(limiter: Limiter, seconds: float, start: float, at_once: int) -> tuple[float, list[int]]:
-    """Keep a server busy that answers `at_once` requests in 10 ms and queues the rest.
+def serve(
+    limiter: Limiter, seconds: float, start: float, at_once: int, turn: float = 0.01
+) -> tuple[float, list[int]]:
+    """Keep a server busy that answers `at_once` requests a turn and queues the rest.
 
     Returns the time afterwards and the limit over time.
     """
@@ -72,7 +74,7 @@ def serve(limiter: Limiter, seconds: float, start: float, at_once: int) -> tuple
         while len(under_way) < limiter.limit(now):
             under_way.append(now)
         done = min(at_once, len(under_way))
-        now += 0.01
+        now += turn
         for _ in range(done):
             begun = under_way.popleft()
             limiter.observe(Answer(begun, now - begun, failed=False), len(under_way) + 1, now)
@@ -95,6 +97,20 @@ def test_the_gradient_keeps_no_latency_of_its_own_making_for_the_best() -> None:
     limiter = Gradient(Bounds(2, 10, 5000), 1.5, 1.0, random.Random(3).random)
     _, limits = serve(limiter, 60.0, 0.0, at_once=20)
     assert max(limits[-1000:]) <= 100
+
+
+def test_the_gradient_learns_that_a_server_is_slower_now() -> None:
+    """Five times as slow with any load: fewer at a time would help nobody."""
+    limiter = Gradient(Bounds(2, 10, 500), 1.5, 3.0, random.Random(3).random)
+    now, _ = serve(limiter, 5.0, 0.0, at_once=40)
+    _, limits = serve(limiter, 20.0, now, at_once=40, turn=0.05)
+    assert 40 <= sorted(limits[-200:])[100] <= 120
+
+
+def test_the_gradient_stops_at_its_bound() -> None:
+    limiter = Gradient(Bounds(2, 10, 60), 1.5, 30.0, random.Random(3).random)
+    _, limits = serve(limiter, 5.0, 0.0, at_once=1000)
+    assert max(limits) == 60
 
 
 def test_a_probe_ends_though_nothing_is_answered() -> None:
