@@ -15,6 +15,7 @@ from datetime import datetime
 from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import judge_dates, load_identities
 from spooky.config.check_admission import check_admission
+from spooky.config.check_repeats import check_repeats, repeats_notices
 from spooky.config.document import Finding, Places, key_of_upstream, parent
 from spooky.config.keyfiles import MEMBERS, read_contents
 from spooky.config.logfiles import find_log_faults, judge_folder
@@ -27,6 +28,7 @@ from spooky.config.model import (
     Upstream,
     UpstreamTls,
 )
+from spooky.config.sessions import check_sessions, find_secret_faults
 from spooky.errors import ConfigError, Problem, StartupError
 
 
@@ -41,6 +43,8 @@ def check(config: Config, known: Places) -> Iterator[Finding]:
         yield from _check_backends(upstream, known)
         yield from _check_client_identity(upstream, known)
         yield from _check_health(upstream, known)
+        yield from check_repeats(upstream, known)
+    yield from check_sessions(config.upstream, known)
     yield from _check_limits(config.limits, known)
     yield from _check_rows(config, known)
     yield from check_admission(config, known)
@@ -86,6 +90,9 @@ def notices(config: Config) -> Iterator[Finding]:
         if upstream.health_check is not None:
             text = "accepted, but this version does not probe backends yet"
             yield Finding(f"{key}.health_check", text)
+        yield from repeats_notices(upstream)
+        if not any(backend.weight for backend in upstream.backends):
+            yield Finding(f"{key}.backends", "get no new requests: the weight of each is 0")
         if upstream.tls != UpstreamTls() and not has_tls:
             yield Finding(f"{key}.tls", "has no effect: no backend of it is https://")
         elif has_tls and not upstream.tls.verify:
@@ -221,6 +228,7 @@ def inspect_files(config: Config, now: datetime, places: Places | None = None) -
         except ConfigError as error:
             problems += error.problems
     findings = [*_find_account(config), *find_log_faults(config), *_find_pidfile(config)]
+    findings += find_secret_faults(config.upstream)
     for upstream in config.upstream:
         findings += _find_client_tls(upstream, now, known)
     problems += [

@@ -1,8 +1,9 @@
 """The keeper process: what there must be one of beside many workers.
 
-It serves the admin endpoint from the shared memory and writes only its own row. SIGQUIT and
-SIGTERM end it, the first after the answers that are under way; SIGUSR1 reopens the log. It is
-the last to go at shutdown, so that `/ready` says 503 for as long as workers drain.
+It serves the admin endpoint and operators' commands, and writes its own row and what the rows of
+the backends have of it. SIGQUIT and SIGTERM end it, the first after the answers that are under
+way; SIGUSR1 reopens the log. It is the last to go at shutdown, so that `/ready` says 503 for as
+long as workers drain.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from spooky.errors import ExitCode
 from spooky.handover import KeeperSpec
 from spooky.keeper.admin import AdminEndpoint
 from spooky.keeper.control import LINE_BYTES, ControlEndpoint, Controls
+from spooky.keeper.eligibility import Eligibility
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
 
@@ -51,6 +53,9 @@ class Keeper:
             server = await asyncio.start_server(self._endpoint.serve, sock=self._spec.admin)
         control = await self._listen_to_operators()
         beat = loop.create_task(self._beat())
+        spec = self._spec
+        eligibility = Eligibility(spec.config, spec.memory.backends, spec.backend_rows)
+        watch = loop.create_task(eligibility.watch())
         self._announce()
         await self._leave.wait()
         self._row.set(Column.STATE, ProcessState.DRAINING)
@@ -60,6 +65,7 @@ class Keeper:
             server.close()
             await self._drain()
         beat.cancel()
+        watch.cancel()
         return ExitCode.OK
 
     async def _listen_to_operators(self) -> asyncio.Server | None:

@@ -1,15 +1,19 @@
 """Which backends may be asked now, as everybody in the instance sees it.
 
 It looks at the rows of the backends in shared memory, over and over, and tells an upstream's
-balancer when something has changed. It writes nothing. Every worker looks at the same cells, so
-all of them follow within one interval of whoever wrote.
+balancer when something has changed (`policy.eligibility` says what). It writes nothing. Every
+worker looks at the same cells, so all of them follow within one interval of whoever wrote.
 """
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
-from spooky.shm.backends import BackendColumn, BackendRow, BackendTable, Breaker, Duty, Health
+from spooky.policy.eligibility import Member, weigh
+from spooky.shm.backends import BackendColumn, BackendRow, BackendTable
+from spooky.shm.clock import now_ms
 from spooky.worker.upstreams import UpstreamGroup
 
 INTERVAL_S: Final = 0.02
@@ -25,12 +29,18 @@ class Membership:
         table: BackendTable,
         rows: Mapping[str, int],
         loop: asyncio.AbstractEventLoop,
+        zone: str | None = None,
     ) -> None:
-        """Take the upstreams, and the row of each backend by its identity."""
+        """Take the upstreams, and the row of each backend by its identity.
+
+        `zone` is where this instance stands.
+        """
         self._loop = loop
         self._rows = {number: table.row(number) for number in set(rows.values())}
         self._groups = [
-            (group, [self._rows[rows[backend.identity]] for backend in group.backends])
+            _Watched(
+                group, [self._rows[rows[backend.identity]] for backend in group.backends], zone
+            )
             for group in groups
         ]
         self._seen: dict[int, list[int]] = {}
@@ -40,10 +50,11 @@ class Membership:
         """Look now, and from now on."""
         self._handle = self._loop.call_later(INTERVAL_S, self.start)
         seen = {number: row.read(_WATCHED) for number, row in self._rows.items()}
-        if seen != self._seen:
-            self._seen = seen
-            for group, rows in self._groups:
-                _reweigh(group, rows)
+        is_news, self._seen = seen != self._seen, seen
+        now = self._loop.time()
+        for group in self._groups:
+            if is_news or now >= group.due:
+                group.look(now)
 
     def stop(self) -> None:
         """Look no more."""
@@ -51,17 +62,35 @@ class Membership:
             self._handle.cancel()
 
 
-def _reweigh(group: UpstreamGroup, rows: list[BackendRow]) -> None:
-    weights = [
-        row.weight_of(backend.weight) if _may_serve(row) else 0
-        for backend, row in zip(group.backends, rows, strict=True)
-    ]
-    group.reweigh(weights)
+class _Watched:
+    """An upstream, and what was last made of its backends."""
 
+    def __init__(self, group: UpstreamGroup, rows: list[BackendRow], zone: str | None) -> None:
+        self._group = group
+        self._backends = list(zip(group.backends, rows, strict=True))
+        self._rules = replace(group.rules, zone=zone or "")
+        self._weights: tuple[int, ...] | None = None
+        self.due = math.inf
+        """When to look again though nothing has changed."""
 
-def _may_serve(row: BackendRow) -> bool:
-    return (
-        row.get(BackendColumn.DUTY) == Duty.SERVING
-        and row.health is not Health.UNHEALTHY
-        and row.get(BackendColumn.BREAKER) != Breaker.OPEN
-    )
+    def look(self, now: float) -> None:
+        """Weigh the backends anew; the balancer hears of it only if that changes a weight."""
+        moment_ms = now_ms()
+        weighing = weigh(
+            [
+                Member(
+                    row.weight_of(backend.weight),
+                    backend.priority,
+                    backend.zone or "",
+                    *row.fitness(moment_ms),
+                )
+                for backend, row in self._backends
+            ],
+            self._rules,
+        )
+        self.due = math.inf if weighing.again_in is None else now + weighing.again_in
+        if self._group.sessions is not None:
+            self._group.sessions.keeps = weighing.keeps
+        if weighing.weights != self._weights:
+            self._weights = weighing.weights
+            self._group.reweigh(weighing.weights)

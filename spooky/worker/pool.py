@@ -136,6 +136,9 @@ class Pool:
         if self._closed:
             handler.on_no_stream(Kind.DRAINING, "the server is shutting down")
             return _NOT_WAITING
+        if not self.has_room():
+            handler.on_no_stream(Kind.OVERLOADED, "the backend has as many requests as it may have")
+            return _NOT_WAITING
         ticket = self._request(head, handler)
         self._publish()
         return ticket

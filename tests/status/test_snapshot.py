@@ -183,7 +183,7 @@ KEYS = {
     "backends": (
         "address backend_time_us breaker client_failures connections duty effective_weight "
         "error_responses failures generation health health_forced in_flight latency name "
-        "octets_in octets_out own_failures queued requests retries weight"
+        "octets_in octets_out own_failures queued requests retries use weight"
     ),
     "limits": "in_flight most name waiting",
 }

@@ -1,14 +1,13 @@
 """What a backend gets at most, as each worker sees it."""
 
-import socket
-
 import pytest
 
 from spooky.config.admission import BackendLimits
+from spooky.errors import Kind
 from spooky.shm.limits import LimitTable
 from spooky.worker.backend_bound import BackendBound, part_of
 from tests.e2e.backends import Backend
-from tests.worker.pool_probe import both_loops, get, pooled, run, until
+from tests.worker.pool_probe import both_loops, get, pooled, run, scripted, serving, until
 
 
 def a_table() -> LimitTable:
@@ -65,14 +64,17 @@ def test_a_pool_tells_what_it_has_whatever_becomes_of_it(loop_name: str) -> None
             use = table.row(0, 1).others()
             seen.append((use.in_flight, use.waiting))
 
-        with socket.create_server(("127.0.0.1", 0)) as silent:
-            async with pooled(silent.getsockname()[1]) as pool:
+        async with serving(scripted()) as port:
+            async with pooled(port) as pool:
                 pool.bound = BackendBound(limits, table.row(0, 0))
                 first, second = get(), get()
                 ticket = first.start(pool)
                 assert pool.has_room()
                 second.start(pool)
                 assert not pool.has_room()
+                third = get()
+                third.start(pool)
+                assert await third.wait() is Kind.OVERLOADED
                 note()
                 ticket.cancel()
                 ticket.cancel()
