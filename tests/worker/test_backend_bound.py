@@ -1,5 +1,7 @@
 """What a backend gets at most, as each worker sees it."""
 
+from dataclasses import replace
+
 import pytest
 
 from spooky.config.admission import BackendLimits
@@ -7,7 +9,17 @@ from spooky.errors import Kind
 from spooky.shm.limits import LimitTable
 from spooky.worker.backend_bound import BackendBound, part_of
 from tests.e2e.backends import Backend
-from tests.worker.pool_probe import both_loops, get, pooled, run, scripted, serving, until
+from tests.worker.pool_probe import (
+    LIMITS,
+    SETTINGS,
+    both_loops,
+    get,
+    pooled,
+    run,
+    scripted,
+    serving,
+    until,
+)
 
 
 def a_table() -> LimitTable:
@@ -53,26 +65,25 @@ def test_connections_are_dealt_out(most: int, workers: int, parts: list[int]) ->
 
 @both_loops
 def test_a_pool_tells_what_it_has_whatever_becomes_of_it(loop_name: str) -> None:
-    """Two wait for a server that never speaks; one leaves, then the pool is closed."""
+    """One has the only stream, one waits and leaves, one is too many; then the pool is closed."""
     seen: list[tuple[int, int]] = []
 
     async def test() -> None:
         table = a_table()
-        limits = BackendLimits(max_in_flight=2)
+        limits = replace(LIMITS, backend_connections=1, backend_streams=1)
 
         def note() -> None:
             use = table.row(0, 1).others()
             seen.append((use.in_flight, use.waiting))
 
-        async with serving(scripted()) as port:
-            async with pooled(port) as pool:
-                pool.bound = BackendBound(limits, table.row(0, 0))
-                first, second = get(), get()
-                ticket = first.start(pool)
-                assert pool.has_room()
-                second.start(pool)
+        async with serving(scripted(SETTINGS)) as port:
+            async with pooled(port, limits=limits) as pool:
+                pool.bound = BackendBound(BackendLimits(max_in_flight=2), table.row(0, 0))
+                first, second, third = get(), get(), get()
+                first.start(pool)
+                await until(lambda: first.stream is not None, "a stream")
+                ticket = second.start(pool)
                 assert not pool.has_room()
-                third = get()
                 third.start(pool)
                 assert await third.wait() is Kind.OVERLOADED
                 note()
@@ -83,7 +94,7 @@ def test_a_pool_tells_what_it_has_whatever_becomes_of_it(loop_name: str) -> None
             note()
 
     run(test(), loop_name)
-    assert seen == [(2, 2), (1, 1), (0, 0)]
+    assert seen == [(2, 1), (1, 0), (0, 0)]
 
 
 @both_loops
