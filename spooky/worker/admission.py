@@ -128,7 +128,11 @@ class AdmissionGate:
         now = time.monotonic()
         guest = Guest(self, call, held)
         level = self._importance.of(call)
-        entry = self._reception.admission.enter(self._door, level, guest, now)
+        admission = self._reception.admission
+        if admission.is_waiting:
+            # Another worker may have given back what those who wait can have, and they come first.
+            self._reception.tell(admission.settle(now))
+        entry = admission.enter(self._door, level, guest, now)
         if entry.displaced is not None:
             self._reception.tell([entry.displaced])
         if entry.reason is not None:
