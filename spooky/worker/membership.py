@@ -6,18 +6,16 @@ worker looks at the same cells, so all of them follow within one interval of who
 """
 
 import asyncio
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from spooky.policy.eligibility import Member, weigh
-from spooky.shm.backends import BackendColumn, BackendRow, BackendTable
+from spooky.policy.census import Census, Place
+from spooky.shm.backends import BackendTable
 from spooky.shm.clock import now_ms
 from spooky.worker.upstreams import UpstreamGroup
 
 INTERVAL_S: Final = 0.02
-_WATCHED: Final = slice(BackendColumn.WEIGHT, BackendColumn.FORCED_HEALTH + 1)
 
 
 class Membership:
@@ -36,25 +34,15 @@ class Membership:
         `zone` is where this instance stands.
         """
         self._loop = loop
-        self._rows = {number: table.row(number) for number in set(rows.values())}
-        self._groups = [
-            _Watched(
-                group, [self._rows[rows[backend.identity]] for backend in group.backends], zone
-            )
-            for group in groups
-        ]
-        self._seen: dict[int, list[int]] = {}
+        self._watched = [_Watched(group, table, rows, zone) for group in groups]
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Look now, and from now on."""
         self._handle = self._loop.call_later(INTERVAL_S, self.start)
-        seen = {number: row.read(_WATCHED) for number, row in self._rows.items()}
-        is_news, self._seen = seen != self._seen, seen
-        now = self._loop.time()
-        for group in self._groups:
-            if is_news or now >= group.due:
-                group.look(now)
+        moment_ms = now_ms()
+        for watched in self._watched:
+            watched.look(moment_ms)
 
     def stop(self) -> None:
         """Look no more."""
@@ -65,30 +53,24 @@ class Membership:
 class _Watched:
     """An upstream, and what was last made of its backends."""
 
-    def __init__(self, group: UpstreamGroup, rows: list[BackendRow], zone: str | None) -> None:
+    def __init__(
+        self, group: UpstreamGroup, table: BackendTable, rows: Mapping[str, int], zone: str | None
+    ) -> None:
         self._group = group
-        self._backends = list(zip(group.backends, rows, strict=True))
-        self._rules = replace(group.rules, zone=zone or "")
-        self._weights: tuple[int, ...] | None = None
-        self.due = math.inf
-        """When to look again though nothing has changed."""
-
-    def look(self, now: float) -> None:
-        """Weigh the backends anew; the balancer hears of it only if that changes a weight."""
-        moment_ms = now_ms()
-        weighing = weigh(
+        self._census = Census(
             [
-                Member(
-                    row.weight_of(backend.weight),
-                    backend.priority,
-                    backend.zone or "",
-                    *row.fitness(moment_ms),
-                )
-                for backend, row in self._backends
+                Place(one.weight, one.priority, one.zone or "", table.row(rows[one.identity]))
+                for one in group.backends
             ],
-            self._rules,
+            replace(group.rules, zone=zone or ""),
         )
-        self.due = math.inf if weighing.again_in is None else now + weighing.again_in
+        self._weights: tuple[int, ...] | None = None
+
+    def look(self, moment_ms: int) -> None:
+        """Look at the backends; the balancer hears of it only if a weight has changed."""
+        weighing = self._census.take(moment_ms)
+        if weighing is None:
+            return
         if self._group.sessions is not None:
             self._group.sessions.keeps = weighing.keeps
         if weighing.weights != self._weights:
