@@ -23,7 +23,9 @@ def _check_upstream(upstream: Upstream, known: Places) -> Iterator[Finding]:
     key, admission = f"{top}.admission", upstream.admission
     if not known.is_sound(key, f"{top}.backend_limits"):
         return
-    yield from _check_bounds(admission, key, limited=upstream.backend_limits.max_in_flight > 0)
+    backends = upstream.backend_limits
+    limited = backends.max_in_flight > 0 or backends.max_queued > 0
+    yield from _check_bounds(admission, key, limited=limited)
     if admission.trust_priority and admission.priority_header is None:
         yield Finding(f"{key}.trust_priority", "there is no priority_header to trust; name it")
 
