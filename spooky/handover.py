@@ -92,6 +92,8 @@ class WorkerSpec:
     """Of the upstreams that have a secret of their own to sign cookies with, by name."""
     backend_rows: Mapping[str, int]
     """Of `shm.backends` and `shm.traffic`, by `Backend.identity`."""
+    limit_rows: Mapping[str, int]
+    """Of `shm.limits`, by the names of `config.shared_limits`."""
     ready_fd: int
     memory: SharedMemory
 

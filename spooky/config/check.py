@@ -15,6 +15,7 @@ from datetime import datetime
 from spooky.config.backend_tls import make_client_context
 from spooky.config.balancing_tables import balancing_notices, check_balancing
 from spooky.config.certs import judge_dates, load_identities
+from spooky.config.check_admission import check_admission
 from spooky.config.check_repeats import check_repeats, repeats_notices
 from spooky.config.document import Finding, Places, key_of_upstream, parent
 from spooky.config.failing_tables import check_circuit_breaker, check_passive_health
@@ -52,6 +53,7 @@ def check(config: Config, known: Places) -> Iterator[Finding]:
     yield from check_sessions(config.upstream, known)
     yield from _check_limits(config.limits, known)
     yield from _check_rows(config, known)
+    yield from check_admission(config, known)
 
 
 def _repeated(things: Iterable[tuple[str, Hashable]]) -> Iterator[tuple[str, str]]:

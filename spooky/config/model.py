@@ -7,6 +7,7 @@ its docstring says so. `load.py` makes these from YAML; the JSON Schema is gener
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spooky.config.admission import Admission, BackendLimits, UpstreamAdmission
 from spooky.config.dns import Dns
 from spooky.config.failing import CircuitBreaker, PassiveHealth
 from spooky.config.repeats import Hedging, Retries
@@ -200,6 +201,10 @@ class Upstream:
     """For its `https://` backends."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     """How long an exchange may wait for a backend."""
+    admission: UpstreamAdmission = field(default_factory=UpstreamAdmission)
+    """How much may be in flight in it, and how important its requests are."""
+    backend_limits: BackendLimits = field(default_factory=BackendLimits)
+    """What each of its backends gets at most."""
     retries: Retries = field(default_factory=Retries)
     """When a request is tried again."""
     hedging: Hedging | None = None
@@ -316,6 +321,8 @@ class Config:
     """What is logged, how, and where to."""
     limits: Limits = field(default_factory=Limits)
     """Sizes, counts and timeouts that bound what one peer can take."""
+    admission: Admission = field(default_factory=Admission)
+    """How much may be in flight in all upstreams together."""
     dns: Dns = field(default_factory=Dns)
     """How names of backends are looked up, again and again at their time to live."""
     steering: str = "auto"

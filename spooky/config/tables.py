@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spooky.config import names
+from spooky.config.admission_tables import ADMISSION, BACKEND_LIMITS, UPSTREAM_ADMISSION
 from spooky.config.balancing_tables import BALANCING
 from spooky.config.dns_tables import DNS
 from spooky.config.failing_tables import CIRCUIT_BREAKER, PASSIVE_HEALTH
@@ -225,6 +226,8 @@ UPSTREAM = Section(
         "backends": Field(ListOf(BACKEND, at_least=1), "missing; write [{address: HOST:PORT}]"),
         "tls": Field(UPSTREAM_TLS),
         "timeouts": Field(TIMEOUTS),
+        "admission": Field(UPSTREAM_ADMISSION),
+        "backend_limits": Field(BACKEND_LIMITS),
         "retries": Field(RETRIES),
         "hedging": Field(HEDGING),
         "health_check": Field(HEALTH_CHECK),
@@ -324,6 +327,7 @@ CONFIG = Section(
         "admin": Field(ADMIN),
         "log": Field(LOG),
         "limits": Field(LIMITS),
+        "admission": Field(ADMISSION),
         "dns": Field(DNS),
         "steering": Field(choice(["auto", "kernel", "userspace"])),
         "worker_timeout": Field(duration(2, DAY, zero=True)),

@@ -15,6 +15,7 @@ from typing import Any
 from spooky import log as logs
 from spooky.config.account import Credentials, find_credentials
 from spooky.config.model import Config
+from spooky.config.shared_limits import shared_limits
 from spooky.handover import KeeperMain, KeeperSpec, SharedKeys, WorkerMain, WorkerSpec
 from spooky.master.control import ControlSocket
 from spooky.master.sockets import Crew, Sockets
@@ -57,6 +58,8 @@ class Blueprint:
     credentials: Credentials | None
     backend_rows: Mapping[str, int]
     """Where shared memory has each backend, by its identity."""
+    limit_rows: Mapping[str, int]
+    """Where it has each limit that workers share, by its name."""
 
     @property
     def config(self) -> Config:
@@ -133,10 +136,11 @@ class Estate:
             self._control.remove()
 
     def blueprint(self, resolved: Resolved) -> Blueprint:
-        """Look up whom its processes run as, and give its backends their rows. StartupError."""
+        """Look up whom its processes run as; give backends and limits their rows. StartupError."""
         credentials = find_credentials(resolved.config)
         rows = self.memory.backends.assign(identities_of([resolved.config]))
-        return Blueprint(resolved, credentials, rows)
+        limits = self.memory.limits.assign(shared_limits(resolved.config))
+        return Blueprint(resolved, credentials, rows, limits)
 
     def worker_birth(
         self, child: Child, blueprint: Blueprint, crew: Crew, shed: Callable[[Child], None]
@@ -157,6 +161,7 @@ class Estate:
             keys=self._keys,
             session_keys=blueprint.resolved.session_keys,
             backend_rows=blueprint.backend_rows,
+            limit_rows=blueprint.limit_rows,
             ready_fd=child.ready_writer,
             memory=self.memory,
         )

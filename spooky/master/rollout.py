@@ -12,6 +12,7 @@ from typing import Final
 from spooky import log as logs
 from spooky.config.files import files_of
 from spooky.config.model import Config
+from spooky.config.shared_limits import shared_limits
 from spooky.errors import ConfigError, SpookyError, StartupError
 from spooky.master.bind import Address
 from spooky.master.blueprint import Blueprint, Estate, Program, Resolved, identities_of
@@ -170,12 +171,14 @@ class Rollout:
         self.release_backends()
 
     def release_backends(self) -> None:
-        """Free the rows of backends that no process has any more."""
+        """Free the rows of backends and limits that no process has any more."""
         fleet = self._fleet
         # Another master beside this one has processes, and backends, that are not known here.
         if not (fleet.taken or fleet.is_handing_over or fleet.is_superseded):
-            configs = (blueprint.config for blueprint in self.blueprints.values())
+            configs = [blueprint.config for blueprint in self.blueprints.values()]
             self._estate.memory.release_backends(identities_of(configs))
+            names = {name for config in configs for name in shared_limits(config)}
+            self._estate.memory.limits.release(names)
 
     def _describe_backends(self, generation: Generation) -> None:
         """Enter in shared memory what the configuration that serves says of its backends."""

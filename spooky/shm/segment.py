@@ -15,6 +15,7 @@ from typing import Final
 from spooky.errors import StartupError
 from spooky.shm.backends import BackendTable
 from spooky.shm.instance import Instance
+from spooky.shm.limits import LimitTable
 from spooky.shm.processes import SLOT_LIMIT, ProcessTable
 from spooky.shm.traffic import TrafficTable
 
@@ -44,7 +45,8 @@ class SharedMemory:
         self.instance = Instance(parts[1])
         self.processes = ProcessTable(parts[2])
         self.backends = BackendTable(parts[3], rows)
-        self.traffic = TrafficTable(parts[4], SLOT_LIMIT, rows)
+        self.limits = LimitTable(parts[4], SLOT_LIMIT, _limit_rows(rows))
+        self.traffic = TrafficTable(parts[5], SLOT_LIMIT, rows)
 
     @classmethod
     def create(cls, backend_rows: int) -> "SharedMemory":
@@ -72,6 +74,7 @@ class SharedMemory:
         self.processes.row(slot).end()
         if slot < SLOT_LIMIT:
             self.traffic.end_process(slot, self.backends.taken())
+            self.limits.end_process(slot)
 
     def release_backends(self, identities_to_keep: Collection[str]) -> None:
         """Forget backends that no process has any more, with their counts; only the master may."""
@@ -86,8 +89,14 @@ def _sizes(backend_rows: int) -> tuple[int, ...]:
         Instance.CELLS,
         ProcessTable.CELLS,
         BackendTable.cells_needed(backend_rows),
+        LimitTable.cells_needed(SLOT_LIMIT, _limit_rows(backend_rows)),
         TrafficTable.cells_needed(SLOT_LIMIT, backend_rows),
     )
+
+
+def _limit_rows(backend_rows: int) -> int:
+    """Say how many limits there may be: one for each backend and its upstream, and the whole."""
+    return 2 * backend_rows + 1
 
 
 def attach_to(pid: int) -> SharedMemory:

@@ -23,6 +23,7 @@ _BACKEND: Final = (
     *("BACKEND", "ADDRESS", "HEALTH", "WEIGHT", "CONNECTIONS", "IN FLIGHT", "QUEUED"),
     *("REQUESTS", "FAILURES", "RETRIES", "MEAN TIME"),
 )
+_LIMIT: Final = ("LIMIT", "IN FLIGHT", "OF", "WAITING")
 _GENERATION: Final = ("GENERATION", "STATE", "WORKERS", "READY")
 
 
@@ -54,6 +55,12 @@ def as_table(snapshot: Snapshot) -> str:
     parts = [head, _align(_GENERATION, generations), _align(_PROCESS, processes)]
     if snapshot.backends:
         parts.append(_align(_BACKEND, [_backend(one) for one in snapshot.backends]))
+    if snapshot.limits:
+        rows = [
+            (one.name, str(one.in_flight), str(one.most or "-"), str(one.waiting))
+            for one in snapshot.limits
+        ]
+        parts.append(_align(_LIMIT, rows))
     return "\n\n".join(parts)
 
 

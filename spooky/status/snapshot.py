@@ -16,6 +16,7 @@ import psutil
 from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Use
 from spooky.shm.clock import now_ms
 from spooky.shm.instance import Admission, Cell, Change, Instance, Serving
+from spooky.shm.limits import Limit
 from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState, ProcessTable, Row
 from spooky.shm.segment import SharedMemory
 from spooky.shm.traffic import LATENCY_LIMITS_MS, TrafficColumn, TrafficTotal
@@ -185,6 +186,8 @@ class Snapshot:
     workers: tuple[WorkerStatus, ...]
     keepers: tuple[KeeperStatus, ...]
     backends: tuple[BackendStatus, ...]
+    limits: tuple[Limit, ...]
+    """Those that are kept over all workers."""
 
 
 def take(pid: int, memory: SharedMemory) -> Snapshot:
@@ -206,6 +209,7 @@ def take(pid: int, memory: SharedMemory) -> Snapshot:
             _keeper(row, moment_ms, usages) for row in keepers if row.state is not ProcessState.GONE
         ),
         backends=tuple(_backends(memory)),
+        limits=tuple(memory.limits.all()),
     )
 
 

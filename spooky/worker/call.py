@@ -38,6 +38,12 @@ class Call:
     """Fields that policies add to the response, whoever answers."""
     passed: "list[Gate]" = field(default_factory=list)
     """The gates that are to be told of its end."""
+    asked_at: float = 0.0
+    """When the backend that answered was asked."""
+    latency: float | None = None
+    """Seconds from then until the response's head; None: none has come."""
+    failed: bool = False
+    """Whether it ended by a backend's fault."""
 
 
 @dataclass(frozen=True, slots=True)

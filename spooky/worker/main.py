@@ -26,6 +26,7 @@ from spooky.protocol.quic import ServerSettings
 from spooky.protocol.retry import RetryTokens
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
+from spooky.worker.admission_setup import open_gates
 from spooky.worker.deadlines import Sweep
 from spooky.worker.farewell import RELOAD_QUIET_S, STOP_QUIET_S
 from spooky.worker.handoff import Handoff
@@ -70,6 +71,7 @@ class Worker:
         config = spec.config
         self._access = _open_access(config.log)
         self._upstreams = make_upstreams(config, spec.client_contexts, loop, random.random)
+        self._reception = open_gates(spec, self._upstreams, loop, random.random)
         keep_sessions(self._upstreams.groups, config.upstream, spec.keys.session, spec.session_keys)
         self._traffic = BackendTraffic(
             spec.memory.traffic, spec.slot, spec.backend_rows, self._upstreams.pools()
@@ -204,6 +206,7 @@ class Worker:
         self._sweep.stop()
         self._membership.stop()
         self._lookout.stop()
+        self._reception.close()
         self._names.stop()
         self._intake.close(H3Code.NO_ERROR, "shutting down")
         await self._upstreams.close()

@@ -13,13 +13,15 @@ import asyncio
 import logging
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from spooky.config.model import Limits, Timeouts
 from spooky.errors import Kind
 from spooky.protocol.h2 import H2Engine, H2Limits
 from spooky.protocol.messages import RequestHead
 from spooky.worker.backend import BackendConnection, StreamHandler
+from spooky.worker.backend_bound import BackendBound
 from spooky.worker.connect import Endpoint, describe_failure, open_transport
 from spooky.worker.reachability import Reachability
 
@@ -72,14 +74,19 @@ class _Waiting:
 class Ticket:
     """A request's place in the queue, if it has one."""
 
-    __slots__ = ("_queue",)
+    __slots__ = ("_left", "_queue")
 
-    def __init__(self, queue: "OrderedDict[Ticket, _Waiting]") -> None:
+    def __init__(
+        self, queue: "OrderedDict[Ticket, _Waiting]", left: Callable[[], None] | None = None
+    ) -> None:
+        """Take whom to tell if it is left before its turn."""
         self._queue = queue
+        self._left = left
 
     def cancel(self) -> None:
         """Leave the queue; the handler hears nothing more. Does nothing once it has left."""
-        self._queue.pop(self, None)
+        if self._queue.pop(self, None) is not None and self._left is not None:
+            self._left()
 
 
 _NOT_WAITING = Ticket(OrderedDict())
@@ -118,6 +125,8 @@ class Pool:
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._interval = _check_interval(limits, timeouts)
+        self.bound: BackendBound | None = None
+        """What the backend gets at most, if that is limited."""
 
     # --- what the relay asks ----------------------------------------------------------------
 
@@ -129,6 +138,27 @@ class Pool:
         if self._closed:
             handler.on_no_stream(Kind.DRAINING, "the server is shutting down")
             return _NOT_WAITING
+        if not self.has_room():
+            handler.on_no_stream(Kind.OVERLOADED, "the backend has as many requests as it may have")
+            return _NOT_WAITING
+        ticket = self._request(head, handler)
+        self._publish()
+        return ticket
+
+    def has_room(self) -> bool:
+        """Say whether the backend may get one more."""
+        if self.bound is None:
+            return True
+        queued = len(self._queue)
+        has_stream = not queued and self._pick() is not None
+        return self.bound.has_room(self._in_flight(), queued, has_stream=has_stream)
+
+    def cap_connections(self, most: int) -> None:
+        """Open no more connections than that from now on."""
+        allowed = min(self._limits.backend_connections, most)
+        self._limits = replace(self._limits, backend_connections=allowed)
+
+    def _request(self, head: RequestHead, handler: StreamHandler) -> Ticket:
         connection = self._pick()
         if connection is not None and not self._queue:
             connection.open(head, handler)
@@ -138,7 +168,7 @@ class Pool:
         if len(self._queue) >= self._limits.backend_queue:
             handler.on_no_stream(Kind.OVERLOADED, f"{len(self._queue)} requests wait already")
             return _NOT_WAITING
-        ticket = Ticket(self._queue)
+        ticket = Ticket(self._queue, self._publish if self.bound is not None else None)
         deadline = self._loop.time() + self._timeouts.queue
         self._queue[ticket] = _Waiting(head, handler, deadline)
         self._grow()
@@ -206,6 +236,7 @@ class Pool:
         """Give the room to those who wait."""
         if self._queue:
             self._serve_queue()
+        self._publish()
 
     def on_gone(self, connection: BackendConnection, detail: str) -> None:
         """Forget a connection, and replace it if somebody waits."""
@@ -220,8 +251,16 @@ class Pool:
             self._connections.remove(connection)
             if self._queue:
                 self._grow()
+            self._publish()
 
     # --- decisions --------------------------------------------------------------------------
+
+    def _in_flight(self) -> int:
+        return len(self._queue) + sum(connection.load() for connection in self._connections)
+
+    def _publish(self) -> None:
+        if self.bound is not None:
+            self.bound.publish(self._in_flight(), len(self._queue))
 
     def _pick(self) -> BackendConnection | None:
         """Return the connection with the fewest streams of those with room."""
@@ -298,6 +337,7 @@ class Pool:
     def _refuse_all(self, kind: Kind, detail: str) -> None:
         waiting = list(self._queue.values())
         self._queue.clear()
+        self._publish()
         for one in waiting:
             one.handler.on_no_stream(kind, detail)
 
@@ -321,6 +361,7 @@ class Pool:
             waiting.handler.on_no_stream(
                 Kind.OVERLOADED, f"no stream within {self._timeouts.queue:g} s"
             )
+        self._publish()
         if self._queue:
             self._grow()
         if self._connections or self._queue:

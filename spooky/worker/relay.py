@@ -8,7 +8,7 @@ send. There is no task per exchange: it acts when an engine or the pool tells it
 import logging
 import time
 
-from spooky.errors import CONSEQUENCES, H3_OF_H2, H2Code, H3Code, Kind
+from spooky.errors import CONSEQUENCES, H3_OF_H2, H2Code, H3Code, Kind, Origin
 from spooky.policy.retry import Verdict
 from spooky.protocol import headers
 from spooky.protocol.exchange import State, Step, next_state
@@ -238,6 +238,8 @@ class Exchange:
         ):
             return
         self._tries.won(attempt, self._progress.active_at)
+        self._call.asked_at = attempt.sent_at
+        self._call.latency = self._progress.active_at - attempt.sent_at
         self._state = next_state(self._state, Step.HEAD)
         self._upload.release()
         if self._call.group.sessions is not None:
@@ -320,6 +322,8 @@ class Exchange:
         if self._state is State.DONE:
             return
         consequence = CONSEQUENCES[kind]
+        if self._call is not None:
+            self._call.failed = consequence.origin is Origin.BACKEND
         if kind in _LEFT or self._state is State.RESPONDING:
             self._response.reset(code or consequence.h3_code, consequence.status)
         else:

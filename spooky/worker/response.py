@@ -56,13 +56,16 @@ class Response:
     def answer(
         self, kind: Kind, request: RequestHead | None, request_id: bytes, added: Headers
     ) -> None:
-        """Send the response that a failure has, with fields that are `added` to it."""
+        """Send the response that a failure has, with fields that are `added` or replace its own."""
         accept = headers.accept_of(request) if request is not None else None
         status, fields, body = replies.error_reply(kind, request_id, accept)
         if status == _TOO_LATE and request is not None and is_grpc_call(request.headers):
             status, fields, body = replies.grpc_deadline_reply(kind, request_id)
         if request is not None and request.method == b"HEAD":
             body = b""
+        if added:
+            names = {name for name, _ in added}
+            fields = [field for field in fields if field[0] not in names]
         self.sent_bytes = len(body)
         self.head(status, fields + added, end=not body)
         if body:

@@ -52,6 +52,8 @@ class UpstreamGroup:
         self.pools = pools
         self.backends = upstream.backends
         self.gates: tuple[Gate, ...] = ()
+        self.is_bounded = False
+        """Whether there are limits on what a backend may have."""
         self.repetition = repetition
         self.rules = Rules(upstream.slow_start, upstream.panic_threshold / 100)
         self.sessions: Sessions | None = None
@@ -59,6 +61,7 @@ class UpstreamGroup:
         self.trials: Mapping[int, Quota] = {}
         """What may be sent to backends whose breaker is half open, by their places."""
         self.load = load
+        self._weights: Sequence[int] = [backend.weight for backend in upstream.backends]
         self._balancer = balancer
         key = upstream.load_balancing.key
         self._key = HashKey(key) if key is not None else None
@@ -70,10 +73,10 @@ class UpstreamGroup:
         ]
 
     def pick(self, call: Call, exclude: list[int]) -> Target | None:
-        """Pick a backend, none of those in `exclude`; None if there is none."""
+        """Pick a backend with room, none of those in `exclude`; None if there is none."""
         if self.sessions is not None and call.session is not None:
             place = self.sessions.held_by(call.session, exclude)
-            if place is not None and (place not in self.trials or self.trials[place].take()):
+            if place is not None and self._has_room(place) and self._may_try(place):
                 return self._targets[place]
             if not self.sessions.may_move:
                 return None
@@ -81,30 +84,44 @@ class UpstreamGroup:
         if self._key is not None:
             key = self._key.hash(call.head, call.client.peer[0], call.connection)
         index = self._balancer.pick(key, exclude)
-        if index is not None and (self.trials or self.pools[index].is_doubtful):
+        if index is not None and (self.trials or self.is_bounded or self.pools[index].is_doubtful):
             index = self._pick_with_care(key, index, exclude)
         return None if index is None else self._targets[index]
 
     def _pick_with_care(self, key: int, index: int | None, exclude: list[int]) -> int | None:
         """Go on from a pick to one that is not in doubt; else to one that is, if there is none.
 
-        A backend that is tried by trials is passed over when none is left.
+        One without room is passed over, and one that is tried by trials when none is left.
         """
         passed = list(exclude)
         doubtful = None
         while index is not None:
-            if self.pools[index].is_doubtful:
-                doubtful = index if doubtful is None else doubtful
-            elif index not in self.trials or self.trials[index].take():
-                return index
+            if self._has_room(index):
+                if self.pools[index].is_doubtful:
+                    doubtful = index if doubtful is None else doubtful
+                elif self._may_try(index):
+                    return index
             passed.append(index)
             index = self._balancer.pick(key, passed)
-        if doubtful is None or doubtful not in self.trials or self.trials[doubtful].take():
-            return doubtful
-        return None
+        return doubtful if doubtful is not None and self._may_try(doubtful) else None
+
+    def _may_try(self, place: int) -> bool:
+        return place not in self.trials or self.trials[place].take()
+
+    def _has_room(self, place: int) -> bool:
+        return not self.is_bounded or self.pools[place].has_room()
+
+    def has_room(self) -> bool:
+        """Say whether any backend that serves has room; also if there is none that serves."""
+        weights = self._weights
+        rooms = (
+            pool.has_room() for pool, weight in zip(self.pools, weights, strict=True) if weight
+        )
+        return any(rooms) or not any(weights)
 
     def reweigh(self, weights: Sequence[int]) -> None:
         """Pick by other weights from now on, one for each backend; 0: not at all."""
+        self._weights = weights
         self._balancer.reweigh(weights)
 
 

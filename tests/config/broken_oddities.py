@@ -17,7 +17,8 @@ from tests.config.broken import (
 )
 
 TOP_KEYS = (
-    "version, worker_processes, listen, upstream, user, group, admin, log, limits, dns, steering, "
+    "version, worker_processes, listen, upstream, user, group, admin, log, limits, "
+    "admission, dns, steering, "
     "worker_timeout, watch, drain_timeout, pid, control, zone"
 )
 NO_ENCODING = (

@@ -251,6 +251,52 @@ BACKENDS = (
     ),
 )
 
+ADMISSION = (
+    structural(
+        "odd limits",
+        with_upstream(
+            "admission: {max_in_flight: -1, shed_from: 1.5, priority: urgent, "
+            "priority_header: a b}\n"
+            "backend_limits: {max_in_flight: many}"
+        ),
+        "upstream.api.admission.max_in_flight: expected 0..1000000, got -1 (line 7)",
+        "upstream.api.admission.priority: expected high, normal, low or 0..7, got urgent (line 7)",
+        "upstream.api.admission.priority_header: expected the name of a field, such as priority, "
+        "got a b (line 7)",
+        "upstream.api.admission.shed_from: expected a number in 0..1, got 1.5 (line 7)",
+        "upstream.api.backend_limits.max_in_flight: expected 0..1000000, got many (line 8)",
+    ),
+    structural(
+        "a priority of no class",
+        with_upstream("admission: {priority: 8}"),
+        "upstream.api.admission.priority: expected high, normal, low or 0..7, got 8 (line 7)",
+    ),
+    semantic(
+        "a queue before no limit",
+        with_top("admission: {queue: 5, shed_from: 0.5}\n"),
+        "admission.queue: there is no limit; write max_in_flight or adaptive as well (line 7)",
+        "admission.shed_from: there is no limit; write max_in_flight or adaptive as well (line 7)",
+    ),
+    semantic(
+        "trust in no field",
+        with_upstream("admission: {queue: 5, trust_priority: true}"),
+        "upstream.api.admission.queue: there is no limit; write max_in_flight or adaptive as well "
+        "(line 7)",
+        "upstream.api.admission.trust_priority: there is no priority_header to trust; name it "
+        "(line 7)",
+    ),
+    semantic(
+        "bounds that contradict each other",
+        with_upstream("admission: {adaptive: {min: 50, max: 10}}"),
+        "upstream.api.admission.adaptive.min: expected at most max, which is 10, got 50 (line 7)",
+    ),
+    semantic(
+        "a start out of bounds",
+        with_top("admission: {adaptive: {max: 10}}\n"),
+        "admission.adaptive.start: expected 3..10, as min and max are, got 20 (line 7)",
+    ),
+)
+
 CHOICE = (
     semantic(
         "cookies of the same name",
@@ -286,4 +332,4 @@ CHOICE = (
     ),
 )
 
-TABLE = (*UPSTREAMS, *BACKENDS, *CHOICE)
+TABLE = (*UPSTREAMS, *BACKENDS, *CHOICE, *ADMISSION)

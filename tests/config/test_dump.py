@@ -19,6 +19,8 @@ RICH = (
     + "    health_check: {path: '/h?x=1', interval: 90s}\n"
     + "    passive_health: {latency_factor: 2.5, ejection_time: 1s}\n"
     + "    circuit_breaker: {trials: 7}\n"
+    + "    admission: {adaptive: {type: aimd, min: 20, latency: 10ms}, queue: 7, priority: 6}\n"
+    + "    backend_limits: {max_queued: 3}\n"
     + "  'a.b': {route: [{host: '*.x'}, {host: y}], backends: [{address: 'b:1'}]}\n"
     + "worker_processes: 3\nadmin: off\nlog: {level: off, access: off, file: l}\n"
     + "user: '123'\ngroup: 'true'\nlimits: {request_body_bytes: 12345}\n"

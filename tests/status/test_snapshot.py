@@ -80,6 +80,25 @@ def test_a_process_that_is_gone_has_no_usage(memory: SharedMemory) -> None:
     assert line.split()[-3:] == ["-", "-", "-"]
 
 
+def test_limits_over_all_workers(memory: SharedMemory) -> None:
+    assert "WAITING" not in as_table(take(memory))
+    rows = memory.limits.assign({"upstream web": 10, "instance": 20})
+    for process in (1, 2):
+        memory.limits.row(rows["upstream web"], process).say(4, 3, claims=True)
+    table = as_table(take(memory)).splitlines()
+    assert [line.split() for line in table[-3:]] == [
+        ["LIMIT", "IN", "FLIGHT", "OF", "WAITING"],
+        ["instance", "0", "20", "0"],
+        ["upstream", "web", "8", "10", "6"],
+    ]
+    assert json.loads(as_json(take(memory)))["limits"][1] == {
+        "name": "upstream web",
+        "most": 10,
+        "in_flight": 8,
+        "waiting": 6,
+    }
+
+
 def stop_serving(memory: SharedMemory) -> None:
     memory.processes.row(1).end()
 
@@ -168,10 +187,12 @@ KEYS = {
         "health_forced in_flight latency name octets_in octets_out own_failures queued requests "
         "resets retries timeouts use weight"
     ),
+    "limits": "in_flight most name waiting",
 }
 
 
 def test_json_has_the_keys_that_scripts_rely_on(memory: SharedMemory) -> None:
+    memory.limits.assign({"instance": 1})
     told = json.loads(as_json(take(memory)))
     assert {key: " ".join(sorted(_first(value))) for key, value in told.items()} == KEYS
     assert sorted(told["master"]["usage"]) == ["cpu_percent", "memory_pss", "memory_rss"]
