@@ -11,19 +11,18 @@ before any worker sees the backend come back.
 
 import asyncio
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from spooky.config.model import Config, Upstream
-from spooky.policy.eligibility import Member, Rules, Standing, Weighing, weigh
+from spooky.policy.census import Census, Place
+from spooky.policy.eligibility import Rules, Standing, Weighing
 from spooky.shm.backends import BackendColumn, BackendRow, BackendTable, Use
 from spooky.shm.clock import now_ms
 
 log = logging.getLogger(__name__)
 
 INTERVAL_S: Final = 0.05
-_WATCHED: Final = slice(BackendColumn.WEIGHT, BackendColumn.USE)
 
 
 class Eligibility:
@@ -62,33 +61,20 @@ class _Watched:
     def __init__(self, upstream: Upstream, rows: Sequence[BackendRow], zone: str) -> None:
         self._upstream = upstream
         self._rows = rows
-        self._rules = Rules(upstream.slow_start, upstream.panic_threshold / 100, zone)
-        self._seen: list[list[int]] = []
-        self._due_ms = math.inf
-        """When to look again though nothing has changed."""
+        self._census = Census(
+            [
+                Place(one.weight, one.priority, one.zone or "", row)
+                for one, row in zip(upstream.backends, rows, strict=True)
+            ],
+            Rules(upstream.slow_start, upstream.panic_threshold / 100, zone),
+        )
         self._is_panic = False
         self._tier = min(backend.priority for backend in upstream.backends)
 
     def look(self, moment_ms: int) -> None:
-        seen = [row.read(_WATCHED) for row in self._rows]
-        if seen == self._seen and moment_ms < self._due_ms:
+        weighing = self._census.take(moment_ms)
+        if weighing is None:
             return
-        self._seen = seen
-        backends = zip(self._upstream.backends, self._rows, strict=True)
-        weighing = weigh(
-            [
-                Member(
-                    row.weight_of(backend.weight),
-                    backend.priority,
-                    backend.zone or "",
-                    *row.fitness(moment_ms),
-                )
-                for backend, row in backends
-            ],
-            self._rules,
-        )
-        again_in = weighing.again_in
-        self._due_ms = math.inf if again_in is None else moment_ms + again_in * 1000
         for row, standing in zip(self._rows, weighing.standings, strict=True):
             row.set(BackendColumn.USE, Use[standing.name])
         self._tell(weighing)

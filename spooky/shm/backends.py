@@ -207,6 +207,15 @@ class BackendRow:
             or cells[BackendColumn.BREAKER] != Breaker.CLOSED
         )
 
+    def deciding(self) -> list[int]:
+        """Read the cells that `fitness` and `weight_of` go by, time aside: unchanged, so are they.
+
+        What changes with every probe is not among them.
+        """
+        found = self._cells[BackendColumn.WEIGHT : BackendColumn.BREAKER + 1].tolist()
+        found += self._cells[BackendColumn.WEIGHT_SET : BackendColumn.EJECTED_UNTIL_MS + 1].tolist()
+        return found
+
     def fitness(self, now_ms: int) -> Fitness:
         """Say whether the backend may be asked."""
         cells = self._cells

@@ -4,8 +4,17 @@ A round of trials has a number; a new number makes a new share. Nothing is given
 whose client leaves is lost, and the keeper begins another round in time.
 """
 
+from collections.abc import Mapping
+
 from spooky.policy.breaker import trial_share
-from spooky.shm.backends import BackendColumn, BackendRow, unpack_trials
+from spooky.shm.backends import (
+    BackendColumn,
+    BackendRow,
+    BackendTable,
+    Breaker,
+    Fitness,
+    unpack_trials,
+)
 
 
 class Quota:
@@ -31,23 +40,47 @@ class Quota:
         return True
 
 
-class Trials:
-    """The quotas of one worker, the one at `index` of `workers`."""
+class TriedRow:
+    """A backend's row, as a worker sees it that has a share of its trials (policy.census.Row)."""
 
-    def __init__(self, index: int, workers: int) -> None:
+    def __init__(self, row: BackendRow, quota: Quota, index: int, workers: int) -> None:
+        self._row = row
+        self._quota = quota
         self._index = index
         self._workers = workers
-        self._quotas: dict[int, Quota] = {}
 
-    def quota(self, number: int, row: BackendRow) -> Quota:
-        """Give the quota of a backend, whose row this is, in the round that there is now."""
-        quota = self._quotas.setdefault(number, Quota())
-        round_number, trials = unpack_trials(row.get(BackendColumn.TRIALS))
-        share = trial_share(trials, round_number, self._index, self._workers)
-        quota.renew(round_number, share)
-        return quota
+    def deciding(self) -> list[int]:
+        """Read what decides, whether there are trials left among it."""
+        return [*self._row.deciding(), self._quota.left > 0]
 
-    def is_spent(self, number: int) -> bool:
-        """Say whether there was a round for a backend, of which nothing is left."""
-        quota = self._quotas.get(number)
-        return quota is not None and not quota.left
+    def weight_of(self, configured: int) -> int:
+        """Say which weight holds in place of the configured one."""
+        return self._row.weight_of(configured)
+
+    def fitness(self, now_ms: int) -> Fitness:
+        """Say how it is: without trials left, a breaker that is half open is open."""
+        fitness = self._row.fitness(now_ms)
+        quota = self.quota()
+        return fitness if quota is None or quota.left else fitness._replace(is_breaker_open=True)
+
+    def quota(self) -> Quota | None:
+        """Give the quota in the round that there is now; None where the breaker has none."""
+        if self._row.get(BackendColumn.BREAKER) != Breaker.HALF_OPEN:
+            return None
+        number, trials = unpack_trials(self._row.get(BackendColumn.TRIALS))
+        share = trial_share(trials, number, self._index, self._workers)
+        self._quota.renew(number, share)
+        return self._quota
+
+
+def tried_rows(
+    table: BackendTable, rows: Mapping[str, int], index: int, workers: int
+) -> dict[str, TriedRow]:
+    """Make the view of each backend's row, by its identity, of the worker at `index` of `workers`.
+
+    Upstreams that have the same backend share it.
+    """
+    return {
+        identity: TriedRow(table.row(number), Quota(), index, workers)
+        for identity, number in rows.items()
+    }

@@ -259,6 +259,10 @@ class Tries:
         now = time.monotonic()
         if self.current is None or not group.repetition.budget.affords(now):
             return
+        session = self._call.session
+        if session is not None and session.place == self.current.target.index:
+            # What another backend says to it is not what the client waits for.
+            return
         target = group.pick(self._call, self._tried)
         if target is None:
             return

@@ -185,6 +185,16 @@ def test_a_backend_that_died_a_moment_ago(
     assert bool(set_cookie(answer)) == (when_gone == "pick-another")
 
 
+def test_a_session_is_not_hedged(spooky: Spooky, asgi: Backend, nghttpd: Backend) -> None:
+    """Another backend would be faster, but knows nothing of the session."""
+    ours = one_of(asgi.address, nghttpd, {})
+    ours["one"] |= {"hedging": {"delay": "50ms"}, "timeouts": {"response_header": "1s"}}
+    running = spooky({"upstream": ours})
+    cookie = session_at(running, ASGI)
+    assert get(running, cookie, "/asgi/hang").status == 504
+    assert get(running, "", "/asgi/hang").status == NGHTTPD
+
+
 def test_instances_with_the_same_secret_share_sessions(
     spooky: Spooky, asgi: Backend, nghttpd: Backend, tmp_path: Path
 ) -> None:

@@ -1,14 +1,15 @@
 """What the keeper notes of each backend, and what it tells of an upstream."""
 
 import logging
+from dataclasses import fields
 
 import pytest
 
 from spooky.config.load import load_text
 from spooky.config.model import Config
 from spooky.keeper.eligibility import Eligibility
-from spooky.policy.eligibility import Standing
-from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Health, Use
+from spooky.policy.eligibility import Member, Standing
+from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Fitness, Health, Use
 from spooky.shm.segment import SharedMemory
 from tests.config.broken import LISTEN
 
@@ -50,6 +51,10 @@ class Probe:
 
 def test_every_standing_has_its_number() -> None:
     assert {one.name for one in Standing} == {one.name for one in Use} - {"UNKNOWN"}
+
+
+def test_a_row_tells_the_fields_of_a_member_in_their_order() -> None:
+    assert [one.name for one in fields(Member)][3:] == list(Fitness._fields)
 
 
 def test_what_each_is_used_for() -> None:
