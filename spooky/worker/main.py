@@ -39,6 +39,7 @@ from spooky.worker.services import Services
 from spooky.worker.sessions import keep_sessions
 from spooky.worker.steering import Steerer
 from spooky.worker.traffic import BackendTraffic
+from spooky.worker.trials import tried_rows
 from spooky.worker.udp import UdpSocket
 from spooky.worker.upstreams import make_upstreams
 
@@ -98,10 +99,10 @@ class Worker:
         self._sweep = Sweep(self._services)
         self._membership = Membership(
             self._upstreams.groups,
-            spec.memory.backends,
-            spec.backend_rows,
+            tried_rows(
+                spec.memory.backends, spec.backend_rows, spec.index, config.worker_processes
+            ),
             loop,
-            (spec.index, config.worker_processes),
             config.zone,
         )
         self._lookout = Lookout(

@@ -11,9 +11,8 @@ from dataclasses import replace
 from typing import Final
 
 from spooky.policy.census import Census, Place
-from spooky.shm.backends import BackendTable
 from spooky.shm.clock import now_ms
-from spooky.worker.trials import Quota, TriedRow
+from spooky.worker.trials import TriedRow
 from spooky.worker.upstreams import UpstreamGroup
 
 INTERVAL_S: Final = 0.02
@@ -25,34 +24,21 @@ class Membership:
     def __init__(
         self,
         groups: Iterable[UpstreamGroup],
-        table: BackendTable,
-        rows: Mapping[str, int],
+        rows: Mapping[str, TriedRow],
         loop: asyncio.AbstractEventLoop,
-        crew: tuple[int, int],
         zone: str | None = None,
     ) -> None:
         """Take the upstreams, and the row of each backend by its identity.
 
-        `crew` is this worker's index and how many workers there are, `zone` is where this instance
-        stands.
+        `zone` is where this instance stands.
         """
         self._loop = loop
-        numbers = [(group, [rows[one.identity] for one in group.backends]) for group in groups]
-        self._rows = {
-            number: TriedRow(table.row(number), Quota(*crew)) for number in set(rows.values())
-        }
-        self._watched = [
-            _Watched(group, [self._rows[number] for number in of_group], zone)
-            for group, of_group in numbers
-        ]
+        self._watched = [_Watched(group, rows, zone) for group in groups]
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Look now, and from now on."""
         self._handle = self._loop.call_later(INTERVAL_S, self.start)
-        for row in self._rows.values():
-            if row.is_tried:
-                row.renew()
         moment_ms = now_ms()
         for watched in self._watched:
             watched.look(moment_ms)
@@ -66,14 +52,15 @@ class Membership:
 class _Watched:
     """An upstream, and what was last made of its backends."""
 
-    def __init__(self, group: UpstreamGroup, rows: list[TriedRow], zone: str | None) -> None:
-        """Take the rows of the upstream's backends, in their order."""
+    def __init__(
+        self, group: UpstreamGroup, rows: Mapping[str, TriedRow], zone: str | None
+    ) -> None:
         self._group = group
-        self._rows = rows
+        self._rows = [rows[backend.identity] for backend in group.backends]
         self._census = Census(
             [
-                Place(one.weight, one.priority, one.zone or "", row)
-                for one, row in zip(group.backends, rows, strict=True)
+                Place(backend.weight, backend.priority, backend.zone or "", row)
+                for backend, row in zip(group.backends, self._rows, strict=True)
             ],
             replace(group.rules, zone=zone or ""),
         )
@@ -84,9 +71,8 @@ class _Watched:
         weighing = self._census.take(moment_ms)
         if weighing is None:
             return
-        self._group.trials = {
-            place: row.quota for place, row in enumerate(self._rows) if row.is_tried
-        }
+        quotas = ((place, row.quota()) for place, row in enumerate(self._rows))
+        self._group.trials = {place: quota for place, quota in quotas if quota is not None}
         if self._group.sessions is not None:
             self._group.sessions.keeps = weighing.keeps
         if weighing.weights != self._weights:

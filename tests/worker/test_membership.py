@@ -17,6 +17,7 @@ from spooky.worker.connect import Endpoint
 from spooky.worker.membership import Membership
 from spooky.worker.pool import Pool
 from spooky.worker.repetition import make_repetition
+from spooky.worker.trials import tried_rows
 from spooky.worker.upstreams import UpstreamGroup
 from tests.worker.pool_probe import LIMITS, TIMEOUTS, until
 
@@ -49,7 +50,7 @@ def test_a_backend_that_is_out_is_not_picked_until_it_is_back(
             RoundRobin([backend.weight for backend in BACKENDS], lambda: 0.5),
             make_repetition(upstream, 1, 0.0, lambda: 0.5),
         )
-        membership = Membership([group], memory.backends, rows, loop, (0, 1))
+        membership = Membership([group], tried_rows(memory.backends, rows, 0, 1), loop)
         row = memory.backends.row(rows[BACKENDS[1].identity])
 
         def picked() -> set[str]:
@@ -93,7 +94,7 @@ def weights_heard(
         weights = [backend.weight for backend in upstream.backends]
         repetition = make_repetition(upstream, 1, 0.0, lambda: 0.5)
         group = UpstreamGroup(upstream, pools, Listening(weights, lambda: 0.5), repetition)
-        membership = Membership([group], memory.backends, rows, loop, (0, 1), zone)
+        membership = Membership([group], tried_rows(memory.backends, rows, 0, 1), loop, zone)
         membership.start()
         heard.clear()
         act([memory.backends.row(rows[backend.identity]) for backend in upstream.backends])

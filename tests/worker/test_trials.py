@@ -12,6 +12,7 @@ from spooky.worker.connect import Endpoint
 from spooky.worker.membership import Membership
 from spooky.worker.pool import Pool
 from spooky.worker.repetition import make_repetition
+from spooky.worker.trials import tried_rows
 from spooky.worker.upstreams import UpstreamGroup
 from tests.worker.pool_probe import LIMITS, TIMEOUTS, until
 
@@ -40,7 +41,8 @@ class Workers:
                 )
                 for upstream in (Upstream(name, (Route(),), BACKENDS) for name in ("one", "two"))
             ]
-            membership = Membership(both, self.memory.backends, rows, loop, (index, WORKERS))
+            seen = tried_rows(self.memory.backends, rows, index, WORKERS)
+            membership = Membership(both, seen, loop)
             self.memberships.append(membership)
             self.groups += both
 
