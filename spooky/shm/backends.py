@@ -91,6 +91,10 @@ class BackendRow:
         """Read a cell."""
         return self._cells[column]
 
+    def read(self, columns: slice) -> list[int]:
+        """Read neighbouring cells, in the order of the columns."""
+        return self._cells[columns].tolist()
+
     def set(self, column: BackendColumn, value: int) -> None:
         """Write a cell that is yours; `value` is 0 to 2**64 - 1."""
         self._cells[column] = value

@@ -74,6 +74,7 @@ class Client:
         "_removed",
         "_services",
         "cids",
+        "name",
         "path",
         "server_name",
         "timer_at",
@@ -108,6 +109,7 @@ class Client:
         self.udp = udp
         self.path = path
         self.cids: set[bytes] = set()
+        self.name = b""
         self.timer_at: float | None = None
         self.server_name: str | None = None
 

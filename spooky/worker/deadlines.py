@@ -20,12 +20,10 @@ LONGEST_S = 1.0
 class Progress:
     """When an exchange began and when it last moved; what it has waited too long for."""
 
-    __slots__ = ("_unread", "active_at", "sent_at", "started_at")
+    __slots__ = ("_unread", "active_at", "started_at")
 
     def __init__(self, now: float) -> None:
         self.started_at = self.active_at = now
-        self.sent_at = 0.0
-        """When its head was sent to the backend; 0: it was not."""
         self._unread = 0
 
     def note_unread(self, count: int, now: float) -> None:

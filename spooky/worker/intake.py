@@ -294,6 +294,7 @@ class Intake(ClientHome):
     ) -> None:
         self.counters.opened += 1
         client = Client(self, engine, port.udp, self._services, path)
+        client.name = dcid
         self._all.add(client)
         for cid in (dcid, *engine.connection_ids()):
             self.learn(cid, client)

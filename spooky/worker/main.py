@@ -30,6 +30,7 @@ from spooky.worker.deadlines import Sweep
 from spooky.worker.farewell import RELOAD_QUIET_S, STOP_QUIET_S
 from spooky.worker.handoff import Handoff
 from spooky.worker.intake import Intake, Port, Reader, Welcome
+from spooky.worker.membership import Membership
 from spooky.worker.observe import Observer
 from spooky.worker.services import Services
 from spooky.worker.steering import Steerer
@@ -89,6 +90,9 @@ class Worker:
             services=self._services,
         )
         self._sweep = Sweep(self._services)
+        self._membership = Membership(
+            self._upstreams.groups, spec.memory.backends, spec.backend_rows, loop
+        )
         self._row = spec.memory.processes.row(spec.slot)
         self._draining = False
         self._published: dict[Column, int] = {}
@@ -103,6 +107,7 @@ class Worker:
         self._row.set(Column.STATE, ProcessState.READY)
         self._beat()
         self._sweep.start()
+        self._membership.start()
         self._flush_access()
         os.write(self._spec.ready_fd, b"ready\n")
         os.close(self._spec.ready_fd)
@@ -181,6 +186,7 @@ class Worker:
         if left:
             log.info("closing %d connections", left)
         self._sweep.stop()
+        self._membership.stop()
         self._intake.close(H3Code.NO_ERROR, "shutting down")
         await self._upstreams.close()
         if self._access is not None:

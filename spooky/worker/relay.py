@@ -10,11 +10,12 @@ import time
 
 from spooky.errors import CONSEQUENCES, H3_OF_H2, H2Code, H3Code, Kind
 from spooky.policy.retry import may_retry
-from spooky.protocol import headers, replies
+from spooky.protocol import headers
 from spooky.protocol.exchange import State, Step, next_state
 from spooky.protocol.messages import (
     Body,
     DownstreamEngine,
+    Headers,
     Interim,
     Malformed,
     RequestHead,
@@ -24,14 +25,15 @@ from spooky.protocol.messages import (
     Trailers,
     Writable,
 )
-from spooky.worker.backend import BackendStream
+from spooky.worker.attempt import Attempt
+from spooky.worker.backend_stream import StreamEvent
+from spooky.worker.call import Call, Hold, Refusal, leave_gates, pass_gates
 from spooky.worker.contain import contained
 from spooky.worker.deadlines import Progress
 from spooky.worker.observe import Outcome
-from spooky.worker.pool import Ticket
+from spooky.worker.response import Response
 from spooky.worker.services import Connection, Services
 from spooky.worker.upload import Upload
-from spooky.worker.upstreams import Target, UpstreamGroup
 
 log = logging.getLogger("spooky.relay")
 
@@ -42,22 +44,18 @@ class Exchange:
     """A request and its response."""
 
     __slots__ = (
+        "_attempt",
+        "_call",
         "_client",
         "_engine",
-        "_group",
-        "_owed",
         "_progress",
         "_request",
         "_request_id",
+        "_response",
         "_retries",
-        "_sent_bytes",
         "_services",
         "_state",
-        "_status",
         "_stream",
-        "_target",
-        "_ticket",
-        "_to_backend",
         "_tried",
         "_upload",
     )
@@ -73,17 +71,13 @@ class Exchange:
         self._progress = Progress(time.monotonic())
         self._request: RequestHead | None = None
         self._request_id = b""
-        self._group: UpstreamGroup | None = None
-        self._target: Target | None = None
+        self._call: Call | None = None
+        self._attempt: Attempt | None = None
+        """The last one, also when it is over."""
         self._tried: list[int] = []
-        self._ticket: Ticket | None = None
-        self._to_backend: BackendStream | None = None
         self._upload: Upload | None = None
-        self._owed = 0
-        """Octets of the response that the client has not made room for yet."""
+        self._response = Response(engine, stream)
         self._retries = 0
-        self._status = 0
-        self._sent_bytes = 0
         services.exchanges.add(self)
 
     # --- the request ------------------------------------------------------------------------
@@ -105,32 +99,55 @@ class Exchange:
         if services.misdirected(self._client.server_name, host):
             self.fail(Kind.MISDIRECTED, f"{host} on a connection for {self._client.server_name}")
             return
-        self._group = services.upstreams.find(host, head.path)
-        if self._group is None:
+        group = services.upstreams.find(host, head.path)
+        if group is None:
             self.fail(Kind.NO_ROUTE, "")
             return
+        client = self._client
+        self._call = Call(head, host, client.path, client.name, group)
         self._state = next_state(self._state, Step.ROUTE)
-        self._ask(Kind.NO_BACKEND, "every backend is out of service")
+        self._enter()
+
+    def _enter(self) -> None:
+        """Pass the gates, then ask a backend."""
+        assert self._call is not None
+        match pass_gates(self._call.group.gates, self._call, self):
+            case None:
+                self._ask(Kind.NO_BACKEND, "every backend is out of service")
+            case Refusal() as refusal:
+                self.fail(refusal.kind, refusal.detail)
+            case Hold.HELD:
+                pass
 
     def _ask(self, kind: Kind, detail: str) -> None:
         """Ask a backend that was not asked yet; if there is none, fail with `kind`."""
-        assert self._group is not None
-        assert self._request is not None
-        target = self._group.pick(self._tried)
+        assert self._call is not None
+        group = self._call.group
+        target = group.pick(self._call, self._tried)
         if target is None:
             self.fail(kind, detail)
             return
-        if self._target is not None:
-            self._services.observer.record_retry(self._group.name, self._target.id, kind)
-        self._target = target
+        if self._attempt is not None:
+            self._services.observer.record_retry(group.name, self._attempt.target.id, kind)
         self._tried.append(target.index)
-        head = headers.forward_request(
-            self._request, self._client.path, self._request_id, target.scheme
+        self._attempt = Attempt(self, target)
+        client, request_id = self._call.client, self._request_id
+        self._attempt.start(
+            headers.forward_request(self._call.head, client, request_id, target.scheme)
         )
-        # The stream may be there at once, so `on_stream` may run before `request` returns.
-        ticket = target.pool.request(head, self)
-        if self._state is State.WAITING and self._target is target:
-            self._ticket = ticket
+
+    # --- gates (call.Held) ------------------------------------------------------------------
+
+    @contained
+    def proceed(self) -> None:
+        """Go on: a gate that held it lets it pass."""
+        if self._state is State.WAITING:
+            self._enter()
+
+    @contained
+    def refuse_at_gate(self, refusal: Refusal) -> None:
+        """End: a gate that held it does not let it pass."""
+        self.fail(refusal.kind, refusal.detail)
 
     @contained
     def refuse(self, kind: Kind, detail: str, head: RequestHead | None) -> None:
@@ -155,7 +172,7 @@ class Exchange:
             case Trailers():
                 self._on_request_trailers(event)
             case Writable():
-                self._repay()
+                self._response.repay(self._attempt.stream if self._attempt else None)
             case Reset() | Stopped():
                 self.fail(Kind.CLIENT_RESET, f"code {event.code:#x}")
         self._client.touch()
@@ -168,40 +185,37 @@ class Exchange:
         else:
             self._upload.offer_trailers(headers.forward_trailers(trailers.headers))
 
-    # --- the backend (pool.StreamHandler) ---------------------------------------------------
+    # --- the backend (attempt.Trying) -------------------------------------------------------
 
     @contained
-    def on_stream(self, stream: BackendStream) -> None:
-        """Send the content of the request: its head has been sent on this stream."""
+    def on_stream(self, attempt: Attempt) -> None:
+        """Send the content of the request: its head has been sent."""
         assert self._upload is not None
-        self._ticket = None
-        self._to_backend = stream
+        assert attempt.stream is not None
         self._state = next_state(self._state, Step.STREAM)
-        self._progress.sent_at = self._progress.active_at = time.monotonic()
-        self._upload.attach(stream)
+        self._progress.active_at = attempt.sent_at
+        self._upload.attach(attempt.stream)
 
     @contained
-    def on_no_stream(self, kind: Kind, detail: str) -> None:
+    def on_no_stream(self, _attempt: Attempt, kind: Kind, detail: str) -> None:
         """Try elsewhere, or give up: the backend has no stream for us."""
-        self._ticket = None
         self._attempt_failed(kind, detail, unprocessed=True)
 
     @contained
-    def on_lost(self, detail: str, unprocessed: bool) -> None:
+    def on_lost(self, _attempt: Attempt, detail: str, unprocessed: bool) -> None:
         """Try elsewhere, or give up: the connection to the backend died."""
-        self._to_backend = None
         self._attempt_failed(Kind.BACKEND_GONE, detail, unprocessed=unprocessed)
 
     @contained
-    def on_event(
-        self, event: ResponseHead | Interim | Body | Trailers | Reset | Malformed | Writable
-    ) -> None:
+    def on_event(self, attempt: Attempt, event: StreamEvent) -> None:
         """Take what the backend did on our stream."""
         assert self._upload is not None
         self._progress.active_at = time.monotonic()
         match event:
             case Body():
-                self._on_response_body(event)
+                self._response.body(event, attempt.stream)
+                if event.end:
+                    self._complete()
             case ResponseHead():
                 self._on_response_head(event)
             case Writable():
@@ -215,6 +229,7 @@ class Exchange:
             case Malformed():
                 self.fail(Kind.BAD_RESPONSE, event.reason)
             case Reset():
+                attempt.stream = None
                 self._on_backend_reset(event)
         self._client.touch()
 
@@ -222,31 +237,12 @@ class Exchange:
         assert self._upload is not None
         self._state = next_state(self._state, Step.HEAD)
         self._upload.release()
-        self._status = head.status
         fields = headers.forward_response(head, self._request_id)
-        self._engine.send_head(self._stream, head.status, fields, end=head.end)
+        self._response.head(head.status, fields + self._added_fields(), end=head.end)
         if head.end:
             self._complete()
 
-    def _on_response_body(self, body: Body) -> None:
-        assert self._to_backend is not None
-        self._sent_bytes += len(body.data)
-        self._engine.send_body(self._stream, body.data, end=body.end)
-        if body.end:
-            self._complete()
-            return
-        self._owed += body.credit
-        if self._engine.writable(self._stream):
-            self._repay()
-
-    def _repay(self) -> None:
-        """Let the backend send on: the client has made room."""
-        if self._owed and self._to_backend is not None:
-            owed, self._owed = self._owed, 0
-            self._to_backend.consume(owed)
-
     def _on_backend_reset(self, event: Reset) -> None:
-        self._to_backend = None
         code = H3_OF_H2.get(event.code, H3Code.INTERNAL_ERROR)
         detail = f"the backend reset the stream with code {event.code:#x}"
         self._attempt_failed(Kind.BACKEND_RESET, detail, unprocessed=event.unprocessed, code=code)
@@ -273,7 +269,6 @@ class Exchange:
             # It is not down, it only refused this stream: its next connection will do as well.
             self._tried.clear()
         self._retries += 1
-        self._to_backend = None
         self._upload.detach()
         self._state = next_state(self._state, Step.RETRY)
         self._ask(kind, detail)
@@ -283,11 +278,11 @@ class Exchange:
     @contained
     def check_time(self, now: float) -> None:
         """Fail if the exchange has been waiting for longer than its upstream allows."""
-        if self._group is None or self._upload is None:
+        if self._call is None or self._upload is None:
             return
         self._progress.note_unread(self._engine.unacknowledged(self._stream), now)
-        timeouts = self._group.timeouts
-        kind = self._progress.overdue(timeouts, self._state, self._upload, self._owed, now)
+        timeouts = self._call.group.timeouts
+        kind = self._progress.overdue(timeouts, self._state, self._upload, self._response.owed, now)
         if kind is not None:
             self.fail(kind, f"after {now - self._progress.started_at:.1f} s")
 
@@ -299,8 +294,7 @@ class Exchange:
         if not self._upload.finished:
             # The backend has answered without waiting for all of the request; neither side
             # needs the rest (RFC 9114 section 4.1).
-            self._cancel_backend(H2Code.NO_ERROR)
-        self._to_backend = None
+            self._cancel_attempt(H2Code.NO_ERROR)
         self._finish(None, "")
 
     def fail(self, kind: Kind, detail: str, code: H3Code | None = None) -> None:
@@ -309,11 +303,10 @@ class Exchange:
             return
         consequence = CONSEQUENCES[kind]
         if kind in _LEFT or self._state is State.RESPONDING:
-            self._engine.reset(self._stream, code or consequence.h3_code)
-            self._status = self._status or consequence.status
+            self._response.reset(code or consequence.h3_code, consequence.status)
         else:
-            self._answer(kind)
-        self._cancel_backend(H2Code.CANCEL)
+            self._response.answer(kind, self._request, self._request_id, self._added_fields())
+        self._cancel_attempt(H2Code.CANCEL)
         self._finish(kind, detail)
         self._client.touch()
 
@@ -328,28 +321,16 @@ class Exchange:
     def abandon(self, reason: str) -> None:
         """End because the client connection is over; there is nobody to tell."""
         if self._state is not State.DONE:
-            self._cancel_backend(H2Code.CANCEL)
-            self._status = self._status or CONSEQUENCES[Kind.CLIENT_GONE].status
+            self._cancel_attempt(H2Code.CANCEL)
+            self._response.status = self._response.status or CONSEQUENCES[Kind.CLIENT_GONE].status
             self._end(Kind.CLIENT_GONE, reason)
 
-    def _answer(self, kind: Kind) -> None:
-        accept = headers.accept_of(self._request) if self._request is not None else None
-        status, fields, body = replies.error_reply(kind, self._request_id, accept)
-        self._status = status
-        if self._request is not None and self._request.method == b"HEAD":
-            body = b""
-        self._sent_bytes = len(body)
-        self._engine.send_head(self._stream, status, fields, end=not body)
-        if body:
-            self._engine.send_body(self._stream, body, end=True)
+    def _added_fields(self) -> Headers:
+        return self._call.response_fields if self._call is not None else []
 
-    def _cancel_backend(self, code: H2Code) -> None:
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            ticket.cancel()
-        stream, self._to_backend = self._to_backend, None
-        if stream is not None:
-            stream.cancel(code)
+    def _cancel_attempt(self, code: H2Code) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel(code)
 
     def _finish(self, kind: Kind | None, detail: str) -> None:
         if self._upload is None or not self._upload.finished:
@@ -361,26 +342,28 @@ class Exchange:
         self._state = next_state(self._state, Step.END)
         if self._upload is not None:
             self._upload.settle()
+        if self._call is not None and self._call.passed:
+            leave_gates(self._call)
         self._services.exchanges.discard(self)
         self._client.finished(self._stream)
         self._services.observer.record(self._outcome(kind, detail))
 
     def _outcome(self, kind: Kind | None, detail: str) -> Outcome:
         now = time.monotonic()
-        sent_at = self._progress.sent_at
-        request = self._request
+        request, attempt = self._request, self._attempt
+        sent_at = attempt.sent_at if attempt is not None else 0.0
         return Outcome(
             request_id=self._request_id,
             client=self._client.path.peer[0],
             method=(request.method if request else b"") or b"-",
             authority=request.authority if request else b"",
             path=(request.path if request else b"") or b"-",
-            status=self._status,
+            status=self._response.status,
             bytes_received=self._upload.received if self._upload else 0,
-            bytes_sent=self._sent_bytes,
+            bytes_sent=self._response.sent_bytes,
             duration=now - self._progress.started_at,
-            upstream=self._group.name if self._group else "",
-            backend=self._target.id if self._target else "",
+            upstream=self._call.group.name if self._call else "",
+            backend=attempt.target.id if attempt else "",
             backend_duration=now - sent_at if sent_at else 0.0,
             retries=self._retries,
             error=kind,

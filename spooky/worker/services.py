@@ -23,6 +23,8 @@ class Connection(Protocol):
 
     path: Path
     server_name: str | None
+    name: bytes
+    """Tells it from other connections as long as it lasts."""
 
     def touch(self) -> None:
         """Flush what was sent at the end of this turn."""

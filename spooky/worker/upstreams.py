@@ -6,12 +6,13 @@ its own.
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from spooky.config.model import Backend, Config, Limits, Timeouts, Upstream
 from spooky.policy.balance import Balancer, make_balancer
 from spooky.policy.routing import RouteTable, Rule
+from spooky.worker.call import Call, Gate
 from spooky.worker.connect import Endpoint
 from spooky.worker.pool import Pool
 
@@ -27,22 +28,35 @@ class Target:
 
 
 class UpstreamGroup:
-    """An upstream: its backends' pools and the balancer over them."""
+    """An upstream: its backends' pools, the balancer over them, the gates before them."""
 
-    def __init__(self, upstream: Upstream, pools: list[Pool], balancer: Balancer) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        pools: list[Pool],
+        balance: Callable[[Sequence[int]], Balancer],
+    ) -> None:
+        """`balance` makes a balancer for the backends' effective weights."""
         self.name = upstream.name
         self.timeouts: Timeouts = upstream.timeouts
         self.pools = pools
-        self._balancer = balancer
+        self.backends = upstream.backends
+        self.gates: tuple[Gate, ...] = ()
+        self._balance = balance
+        self._balancer = balance([backend.weight for backend in upstream.backends])
         self._targets = [
             Target(index, backend.id, b"https" if backend.tls else b"http", pool)
             for index, (backend, pool) in enumerate(zip(upstream.backends, pools, strict=True))
         ]
 
-    def pick(self, exclude: list[int]) -> Target | None:
+    def pick(self, _call: Call, exclude: list[int]) -> Target | None:
         """Pick a backend, none of those in `exclude`; None if there is none."""
         index = self._balancer.pick(exclude)
         return None if index is None else self._targets[index]
+
+    def reweigh(self, weights: Sequence[int]) -> None:
+        """Pick by other weights from now on, one for each backend; 0: not at all."""
+        self._balancer = self._balance(weights)
 
 
 class Upstreams:
@@ -50,7 +64,7 @@ class Upstreams:
 
     def __init__(self, groups: list[tuple[Upstream, UpstreamGroup]]) -> None:
         self._upstreams = groups
-        self._groups = [group for _, group in groups]
+        self.groups = [group for _, group in groups]
         self._routes: RouteTable[UpstreamGroup] = RouteTable(
             Rule(route.host, route.path_prefix, group)
             for upstream, group in groups
@@ -71,7 +85,7 @@ class Upstreams:
         """Return the shortest of all timeouts that are in force, seconds."""
         found = [
             timeout
-            for group in self._groups
+            for group in self.groups
             for timeout in (
                 group.timeouts.response_header,
                 group.timeouts.idle,
@@ -83,7 +97,7 @@ class Upstreams:
 
     async def close(self) -> None:
         """Close all connections to backends, in the time that the slowest of them takes."""
-        await asyncio.gather(*(pool.close() for group in self._groups for pool in group.pools))
+        await asyncio.gather(*(pool.close() for group in self.groups for pool in group.pools))
 
 
 def make_upstreams(
@@ -125,7 +139,5 @@ def _make_group(
         )
         for backend in upstream.backends
     ]
-    weights = [backend.weight for backend in upstream.backends]
-    return UpstreamGroup(
-        upstream, pools, make_balancer(upstream.load_balancing.type, weights, rand)
-    )
+    kind = upstream.load_balancing.type
+    return UpstreamGroup(upstream, pools, lambda weights: make_balancer(kind, weights, rand))

@@ -34,8 +34,9 @@ def make_group(name: str, ports: list[int]) -> tuple[Upstream, UpstreamGroup]:
     upstream = Upstream(name, (Route(path_prefix=f"/{name}"),), backends)
     loop = asyncio.get_running_loop()
     pools = [Pool(Endpoint(backend), LIMITS, TIMEOUTS, loop) for backend in backends]
-    balancer = make_balancer("round-robin", [1] * len(pools), lambda: 0.5)
-    return upstream, UpstreamGroup(upstream, pools, balancer)
+    return upstream, UpstreamGroup(
+        upstream, pools, lambda weights: make_balancer("round-robin", weights, lambda: 0.5)
+    )
 
 
 @both_loops

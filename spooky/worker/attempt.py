@@ -1,0 +1,79 @@
+"""One try at one backend: a place in the queue of its pool, then a stream.
+
+It knows the backend and how far the try has come, and hands on to its exchange what happens,
+which decides. A try that was cancelled tells nothing more.
+"""
+
+import time
+from typing import Protocol
+
+from spooky.errors import H2Code, Kind
+from spooky.protocol.messages import RequestHead
+from spooky.worker.backend import BackendStream
+from spooky.worker.backend_stream import StreamEvent
+from spooky.worker.pool import Ticket
+from spooky.worker.upstreams import Target
+
+
+class Trying(Protocol):
+    """The exchange that makes the attempt."""
+
+    def on_stream(self, attempt: "Attempt") -> None:
+        """Send the content of the request: its head has been sent."""
+
+    def on_no_stream(self, attempt: "Attempt", kind: Kind, detail: str) -> None:
+        """Try elsewhere, or give up: the backend has no stream for it."""
+
+    def on_lost(self, attempt: "Attempt", detail: str, unprocessed: bool) -> None:
+        """Try elsewhere, or give up: the connection to the backend died."""
+
+    def on_event(self, attempt: "Attempt", event: StreamEvent) -> None:
+        """Take what the backend did on the stream."""
+
+
+class Attempt:
+    """A try at `target` (pool.StreamHandler)."""
+
+    __slots__ = ("_exchange", "_ticket", "sent_at", "stream", "target")
+
+    def __init__(self, exchange: Trying, target: Target) -> None:
+        self._exchange = exchange
+        self._ticket: Ticket | None = None
+        self.target = target
+        self.stream: BackendStream | None = None
+        """None before there is one, and once it is over."""
+        self.sent_at = 0.0
+        """When the head was sent; 0: it was not."""
+
+    def start(self, head: RequestHead) -> None:
+        """Ask the backend's pool; what comes of it may be told before this returns."""
+        self._ticket = self.target.pool.request(head, self)
+
+    def cancel(self, code: H2Code) -> None:
+        """Give up: leave the queue, or abandon the stream."""
+        if self._ticket is not None:
+            self._ticket.cancel()
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.cancel(code)
+
+    # --- the pool and the stream (pool.StreamHandler) ----------------------------------------
+
+    def on_stream(self, stream: BackendStream) -> None:
+        """Take the stream."""
+        self.stream = stream
+        self.sent_at = time.monotonic()
+        self._exchange.on_stream(self)
+
+    def on_no_stream(self, kind: Kind, detail: str) -> None:
+        """Hand on that there is none."""
+        self._exchange.on_no_stream(self, kind, detail)
+
+    def on_lost(self, detail: str, unprocessed: bool) -> None:
+        """Hand on that it is gone."""
+        self.stream = None
+        self._exchange.on_lost(self, detail, unprocessed)
+
+    def on_event(self, event: StreamEvent) -> None:
+        """Hand on what the backend did."""
+        self._exchange.on_event(self, event)

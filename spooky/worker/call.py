@@ -1,0 +1,93 @@
+"""A request as the policies see it, and the gates that it passes before a backend is asked.
+
+A gate may let a request pass, refuse it, or hold it and say later. It is told when an exchange
+that it let pass is over. Gates are asked in order, and an exchange that is held by one of them
+has no backend, no stream and no connection to one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from spooky.errors import Kind
+from spooky.protocol.messages import Headers, Path, RequestHead
+
+if TYPE_CHECKING:
+    from spooky.worker.upstreams import UpstreamGroup
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, from its head on.
+
+    `host` is in lower case and without a port, `client` the path that the request came by,
+    `connection` what names the client's connection as long as it lasts.
+    """
+
+    head: RequestHead
+    host: str
+    client: Path
+    connection: bytes
+    group: "UpstreamGroup"
+    """The upstream that serves it."""
+    response_fields: Headers = field(default_factory=list)
+    """Fields that policies add to the response, whoever answers."""
+    passed: "list[Gate]" = field(default_factory=list)
+    """The gates that are to be told of its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A gate's no: what became of the request, and why."""
+
+    kind: Kind
+    detail: str
+
+
+class Hold(Enum):
+    """A gate's answer that comes later, by one of the two calls of `Held`."""
+
+    HELD = "held"
+
+
+Verdict: TypeAlias = Refusal | Hold | None
+"""None: it may pass."""
+
+
+class Held(Protocol):
+    """The exchange that a gate holds."""
+
+    def proceed(self) -> None:
+        """Go on: the gate lets it pass."""
+
+    def refuse_at_gate(self, refusal: Refusal) -> None:
+        """End: the gate does not let it pass."""
+
+
+class Gate(Protocol):
+    """A policy that requests have to pass."""
+
+    def enter(self, call: Call, held: Held) -> Verdict:
+        """Say whether the request may pass. Where it may, or is held, `leave` follows."""
+
+    def leave(self, call: Call) -> None:
+        """Take note that the exchange is over, whether it still waited or had passed."""
+
+
+def pass_gates(gates: Sequence[Gate], call: Call, held: Held) -> Verdict:
+    """Ask all gates that were not asked yet, up to the first that does not let it pass."""
+    for gate in gates[len(call.passed) :]:
+        verdict = gate.enter(call, held)
+        if isinstance(verdict, Refusal):
+            return verdict
+        call.passed.append(gate)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+def leave_gates(call: Call) -> None:
+    """Tell the gates that an exchange is over, the last one first."""
+    while call.passed:
+        call.passed.pop().leave(call)
