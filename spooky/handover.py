@@ -102,6 +102,8 @@ class KeeperSpec:
     config: Config
     backend_rows: Mapping[str, int]
     """Of `shm.backends`, by `Backend.identity`."""
+    client_contexts: Mapping[str, ssl.SSLContext]
+    """For each upstream with `https://` backends, by its name."""
     admin: socket.socket | None
     ready_fd: int
     memory: SharedMemory

@@ -14,7 +14,6 @@ from spooky.config.model import (
     Backend,
     Certificate,
     Config,
-    HealthCheck,
     Limits,
     Listener,
     ListenTls,
@@ -25,6 +24,7 @@ from spooky.config.model import (
     Upstream,
     UpstreamTls,
 )
+from spooky.config.probes import HEALTH_CHECK
 from spooky.config.scalars import (
     Scalar,
     backend_address,
@@ -58,7 +58,6 @@ _WAIT = duration(0.001, DAY)
 _WAIT_OR_NONE = duration(0.001, DAY, zero=True)
 _NAME = text("a name without spaces, of at most 128 characters", r"^[!-~]{1,128}$")
 _GROUP_NAME = text("letters, digits, _, - or .", r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
-_URL_PATH = text("a path that begins with /, such as /health", r"^/[!-~]*$")
 
 # --- listeners --------------------------------------------------------------------------------
 
@@ -189,18 +188,6 @@ TIMEOUTS = Section(
         "idle": Field(_WAIT_OR_NONE),
         "total": Field(_WAIT_OR_NONE),
         "queue": Field(_WAIT),
-    },
-)
-
-HEALTH_CHECK = Section(
-    HealthCheck,
-    {
-        "path": Field(_URL_PATH),
-        "interval": Field(duration(0.1, DAY)),
-        "timeout": Field(_WAIT),
-        "failure_threshold": Field(integer(1, 100)),
-        "success_threshold": Field(integer(1, 100)),
-        "cooldown": Field(_WAIT_OR_NONE),
     },
 )
 

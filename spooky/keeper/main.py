@@ -1,8 +1,11 @@
 """The keeper process: what there must be one of beside many workers.
 
-It serves the admin endpoint from the shared memory and writes only its own row. SIGQUIT and
-SIGTERM end it, the first after the answers that are under way; SIGUSR1 reopens the log. It is
-the last to go at shutdown, so that `/ready` says 503 for as long as workers drain.
+It serves the admin endpoint from the shared memory, probes the backends (`prober.py`), and writes
+its own row and what it found of them. SIGQUIT and SIGTERM end it, the first after the answers that
+are under way; SIGUSR1 reopens the log. It is the last to go at shutdown, so that `/ready` says 503
+for as long as workers drain.
+
+A rule: a fault in the prober ends the process, for the master starts another one.
 """
 
 import asyncio
@@ -14,6 +17,7 @@ from spooky import log as logs
 from spooky.errors import ExitCode
 from spooky.handover import KeeperSpec
 from spooky.keeper.admin import AdminEndpoint
+from spooky.keeper.prober import Prober
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
 
@@ -49,8 +53,13 @@ class Keeper:
         if self._spec.admin is not None:
             server = await asyncio.start_server(self._endpoint.serve, sock=self._spec.admin)
         beat = loop.create_task(self._beat())
+        probing = loop.create_task(Prober(self._spec).run())
         self._announce()
-        await self._leave.wait()
+        leaving = loop.create_task(self._leave.wait())
+        await asyncio.wait((leaving, probing), return_when=asyncio.FIRST_COMPLETED)
+        if probing.done():
+            await probing
+        probing.cancel()
         self._row.set(Column.STATE, ProcessState.DRAINING)
         if server is not None:
             server.close()

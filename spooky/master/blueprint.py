@@ -168,6 +168,7 @@ class Estate:
             generation=child.generation,
             config=config,
             backend_rows=blueprint.backend_rows,
+            client_contexts=blueprint.resolved.client_contexts,
             admin=admin,
             ready_fd=child.ready_writer,
             memory=self.memory,

@@ -13,16 +13,18 @@ that two identities with the same key are two rows.
 from collections.abc import Collection, Iterator, Sequence
 from enum import IntEnum
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from spooky.errors import StartupError
 
 NAME_OCTETS: Final = 96
 ADDRESS_OCTETS: Final = 160
+REASON_OCTETS: Final = 128
 _FIXED_CELLS: Final = 16
 _NAME: Final = _FIXED_CELLS * 8
 _ADDRESS: Final = _NAME + NAME_OCTETS
-ROW_CELLS: Final = _FIXED_CELLS + (NAME_OCTETS + ADDRESS_OCTETS) // 8
+_REASON: Final = _ADDRESS + ADDRESS_OCTETS
+ROW_CELLS: Final = _FIXED_CELLS + (NAME_OCTETS + ADDRESS_OCTETS + REASON_OCTETS) // 8
 """Whole cache lines: the writers of two rows do not slow one another."""
 
 
@@ -48,15 +50,40 @@ class BackendColumn(IntEnum):
     """A `Duty`. Of the keeper."""
     BREAKER = 9
     """A `Breaker`. Of the keeper."""
+    HEALTH_SINCE_MS = 10
+    """The monotonic clock when its health became what it is; 0: always was. Of the keeper."""
+    PROBES_IN_A_ROW = 11
+    """Packed `ProbeCounts`. Of the keeper."""
+    PROBE_DUE_MS = 12
+    """The monotonic clock when it is to be probed next; 0: not known. Of the keeper."""
 
 
 class Health(IntEnum):
-    """What probes and failures say of a backend."""
+    """What probes say of a backend; `policy.health` has what leads from one to the other."""
 
     UNKNOWN = 0
     """Never probed; it gets requests."""
     HEALTHY = 1
     UNHEALTHY = 2
+    DEGRADED = 3
+    """The last probe, or one of the last, failed; it gets requests."""
+    RECOVERING = 4
+    """Was unhealthy, and probes pass again; it gets no requests yet."""
+
+
+OUT_OF_HEALTH: Final = frozenset({Health.UNHEALTHY, Health.RECOVERING})
+"""Who gets no requests."""
+
+
+class ProbeCounts(NamedTuple):
+    """How the last probes of a backend went, each up to 65,535."""
+
+    failures: int = 0
+    """Failures in a row."""
+    passes: int = 0
+    """Passes in a row."""
+    setbacks: int = 0
+    """Failures since it became unhealthy."""
 
 
 class Duty(IntEnum):
@@ -108,6 +135,29 @@ class BackendRow:
     def name(self) -> str:
         """`upstream/id`, several of them where there are, cut where it is very long."""
         return self._read(_NAME, NAME_OCTETS)
+
+    @property
+    def reason(self) -> str:
+        """Why its health is what it is, cut where it is very long; empty: it was never probed."""
+        return self._read(_REASON, REASON_OCTETS)
+
+    def explain(self, reason: str) -> None:
+        """Write why its health is what it is; only the keeper may.
+
+        It is no cell: who reads while it changes may see some of both.
+        """
+        self._write(_REASON, REASON_OCTETS, reason)
+
+    @property
+    def probe_counts(self) -> ProbeCounts:
+        """How the last probes went."""
+        cell = self._cells[BackendColumn.PROBES_IN_A_ROW]
+        return ProbeCounts(cell & 0xFFFF, cell >> 16 & 0xFFFF, cell >> 32)
+
+    def count_probes(self, counts: ProbeCounts) -> None:
+        """Write how the last probes went; only the keeper may."""
+        cell = counts.failures | counts.passes << 16 | counts.setbacks << 32
+        self._cells[BackendColumn.PROBES_IN_A_ROW] = cell
 
     def effective_weight(self) -> int:
         """Say what of its weight the backend has now; 1 at least while it has any at all."""

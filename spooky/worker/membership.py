@@ -9,7 +9,14 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from spooky.shm.backends import BackendColumn, BackendRow, BackendTable, Breaker, Duty, Health
+from spooky.shm.backends import (
+    OUT_OF_HEALTH,
+    BackendColumn,
+    BackendRow,
+    BackendTable,
+    Breaker,
+    Duty,
+)
 from spooky.worker.upstreams import UpstreamGroup
 
 INTERVAL_S: Final = 0.02
@@ -62,6 +69,6 @@ def _reweigh(group: UpstreamGroup, rows: list[BackendRow]) -> None:
 def _may_serve(row: BackendRow) -> bool:
     return (
         row.get(BackendColumn.DUTY) == Duty.SERVING
-        and row.get(BackendColumn.HEALTH) != Health.UNHEALTHY
+        and row.get(BackendColumn.HEALTH) not in OUT_OF_HEALTH
         and row.get(BackendColumn.BREAKER) != Breaker.OPEN
     )

@@ -178,7 +178,7 @@ def test_several_listeners_with_an_alias() -> None:
 
 def test_health_checks_are_taken_with_a_notice() -> None:
     loaded = load_text(with_upstream("health_check: {path: /up, interval: 10s}\n"))
-    assert loaded.config.upstream[0].health_check == HealthCheck("/up", 10.0)
+    assert loaded.config.upstream[0].health_check == HealthCheck(path="/up", interval=10.0)
     (notice,) = loaded.notices
     text = "upstream.api.health_check: accepted, but this version does not probe backends yet"
     assert notice == f"{text} (line 7)"
