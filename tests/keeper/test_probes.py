@@ -215,9 +215,12 @@ def living_with(mark: str) -> list[int]:
     return [pid for pid in found if pid != os.getpid()]
 
 
-async def cancelled(running: Awaitable[object]) -> None:
+async def cancel_once(running: Awaitable[object], mark: str) -> None:
+    """Cancel what runs as soon as both of its processes are there."""
     task = asyncio.ensure_future(running)
-    await asyncio.sleep(0.3)
+    async with asyncio.timeout(10):
+        while len(living_with(mark)) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -235,7 +238,7 @@ def test_a_command_that_does_not_end_is_killed_with_its_children(way: str) -> No
         if way == "timeout":
             assert await examine(one.probe, 0.4) == (False, "no answer within 400ms")
         else:
-            await cancelled(examine(one.probe, 30))
+            await cancel_once(examine(one.probe, 30), mark)
 
     asyncio.run(scenario())
     deadline = time.monotonic() + 5
