@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from spooky import __version__
+from spooky import __version__, ctl
 from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import load_identities
 from spooky.config.dump import dump
@@ -53,6 +53,7 @@ EPILOG: Final = """\
 commands:
   spooky demo       show HTTP/3 requests on their way to HTTP/2 backends, on this machine
   spooky status     show the processes and backends of a running master; --json for programs
+  spooky ctl        change how backends are used while Spooky runs: spooky ctl drain api/b1
 
 signals to the master:
   HUP               reload the configuration
@@ -117,6 +118,8 @@ def _dispatch(arguments: list[str]) -> int:
         return demo(arguments[1:])
     if arguments[:1] == ["status"]:
         return show_status(arguments[1:])
+    if arguments[:1] == ["ctl"]:
+        return control(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.pidfile and not options.command:
@@ -244,6 +247,44 @@ def show_status(arguments: Sequence[str]) -> ExitCode:
         return ExitCode.FAILURE
     print(show.as_json(found) if options.json else show.as_table(found))
     return ExitCode.OK
+
+
+def control(arguments: Sequence[str]) -> ExitCode:
+    """Have the running instance change how it uses a backend, and print what is so then."""
+    parser = argparse.ArgumentParser(
+        prog="spooky ctl",
+        description="Change how backends are used, at once and in all workers.",
+        epilog="\n".join(f"  {action:8} {about}" for action, about in ctl.ACTIONS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-c", "--config", type=Path, metavar="FILE", default=DEFAULT_CONFIG)
+    where.add_argument("--socket", type=Path, metavar="PATH", help="the control socket")
+    parser.add_argument("action", choices=ctl.ACTIONS)
+    parser.add_argument("backend", help="UPSTREAM/ID, or an address as in the configuration")
+    parser.add_argument("value", nargs="?", default="", help="for weight and health")
+    options = parser.parse_args(arguments)
+    if (options.action in ctl.WITH_VALUE) != bool(options.value):
+        wanted = "needs a" if options.action in ctl.WITH_VALUE else "takes no"
+        parser.error(f"{options.action} {wanted} value")
+    try:
+        path = options.socket or _control_of(options.config)
+        answer = ctl.ask(path, options.action, options.backend, options.value)
+    except StartupError as error:
+        _complain(str(error))
+        return ExitCode.FAILURE
+    if not answer.ok:
+        _complain(answer.text)
+        return ExitCode.FAILURE
+    print(f"{options.backend}: {answer.text}")
+    return ExitCode.OK
+
+
+def _control_of(path: Path) -> Path:
+    found = _config_of(path, "ctl").control
+    if found is None:
+        raise StartupError(f"`control` is off in {path}: there is no socket for commands")
+    return Path(found)
 
 
 def _config_of(path: Path, command: str) -> Config:

@@ -105,6 +105,8 @@ class KeeperSpec:
     client_contexts: Mapping[str, ssl.SSLContext]
     """For each upstream with `https://` backends, by its name."""
     admin: socket.socket | None
+    control: socket.socket | None
+    """Where operators' commands come in, bound and listening; None when switched off."""
     ready_fd: int
     memory: SharedMemory
 

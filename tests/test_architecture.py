@@ -25,7 +25,9 @@ def words(text: str) -> frozenset[str]:
 ALLOWED: dict[str, frozenset[str]] = {
     "": words(""),
     "__main__": words("cli"),
-    "cli": words("config demo errors handover keeper log master policy protocol shm status worker"),
+    "cli": words(
+        "config ctl demo errors handover keeper log master policy protocol shm status worker"
+    ),
     "demo": words("config errors"),
     "master": words("config shm handover errors log policy.backoff protocol.cid protocol.datagram"),
     "worker": words("config shm handover errors log metrics protocol policy"),
@@ -38,6 +40,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "handover": words("config errors shm"),
     "log": words("config errors"),
     "errors": words(""),
+    "ctl": words("errors"),
 }
 """Which parts of Spooky each part may import, over and above itself."""
 

@@ -302,3 +302,7 @@ class Config:
     """How long open exchanges may go on after a stop or a reload; 0: not at all."""
     pid: Path = Path("/run/spooky.pid")
     """Where the master writes its process id."""
+    control: str | None = None
+    """The unix socket for `spooky ctl`, which only the account that started the master may use;
+    `auto`: beside the pidfile, with `.sock` in place of its ending; `off`: none. Fixed when the
+    master starts."""

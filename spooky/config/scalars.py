@@ -28,6 +28,8 @@ _TRUTHS = {
     **dict.fromkeys(("true", "yes", "on"), True),
     **dict.fromkeys(("false", "no", "off"), False),
 }
+AUTO = "auto"
+"""Follows from other keys."""
 OFF_WORDS = frozenset({"off", "false", "no"})
 OFF_JSON: Json = {"enum": ["off", False]}
 
@@ -251,6 +253,23 @@ def path() -> Scalar:
 
     json: Json = {"type": "string", "minLength": 1}
     return Scalar("a path", parse, json, None, str)
+
+
+def path_or_off() -> Scalar:
+    """A file, or `off`, which is None; `auto` is the text of what follows from other keys."""
+    file = path()
+
+    def parse(given: Word) -> str | None:
+        word = given.text.lower()
+        if word in OFF_WORDS:
+            return None
+        return AUTO if word == AUTO else str(file.parse(given))
+
+    def write(value: str | None) -> str:
+        return "off" if value is None else value
+
+    json = {"anyOf": [{"const": AUTO}, file.json, OFF_JSON]}
+    return replace(file, expected="a path, auto or off", parse=parse, json=json, write=write)
 
 
 def destination() -> Scalar:

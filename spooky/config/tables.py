@@ -6,6 +6,7 @@ several keys is in `check.py`.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 from spooky.config import names
@@ -26,6 +27,7 @@ from spooky.config.model import (
 )
 from spooky.config.probes import HEALTH_CHECK
 from spooky.config.scalars import (
+    AUTO,
     Scalar,
     backend_address,
     boolean,
@@ -36,6 +38,7 @@ from spooky.config.scalars import (
     host,
     integer,
     path,
+    path_or_off,
     size,
     text,
 )
@@ -284,8 +287,13 @@ def usable_cpus() -> int:
     return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
 
 
+_PID = Path("/run/spooky.pid")
+
+
 def _build_config(values: dict[str, Any]) -> Config:
     values.setdefault("worker_processes", usable_cpus())
+    if values.get("control", AUTO) == AUTO:
+        values["control"] = str(values.get("pid", _PID).with_suffix(".sock"))
     return Config(**values)
 
 
@@ -311,6 +319,7 @@ CONFIG = Section(
         "watch": Field(boolean()),
         "drain_timeout": Field(_WAIT_OR_NONE),
         "pid": Field(path()),
+        "control": Field(path_or_off(), default="auto"),
     },
     _build_config,
 )

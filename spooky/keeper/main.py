@@ -17,6 +17,7 @@ from spooky import log as logs
 from spooky.errors import ExitCode
 from spooky.handover import KeeperSpec
 from spooky.keeper.admin import AdminEndpoint
+from spooky.keeper.control import LINE_BYTES, ControlEndpoint, Controls
 from spooky.keeper.prober import Prober
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
@@ -52,6 +53,7 @@ class Keeper:
         server = None
         if self._spec.admin is not None:
             server = await asyncio.start_server(self._endpoint.serve, sock=self._spec.admin)
+        control = await self._listen_to_operators()
         beat = loop.create_task(self._beat())
         probing = loop.create_task(Prober(self._spec).run())
         self._announce()
@@ -61,11 +63,20 @@ class Keeper:
             await probing
         probing.cancel()
         self._row.set(Column.STATE, ProcessState.DRAINING)
+        if control is not None:
+            control.close()
         if server is not None:
             server.close()
             await self._drain()
         beat.cancel()
         return ExitCode.OK
+
+    async def _listen_to_operators(self) -> asyncio.Server | None:
+        spec = self._spec
+        if spec.control is None:
+            return None
+        endpoint = ControlEndpoint(Controls(spec.config, spec.memory.backends, spec.backend_rows))
+        return await asyncio.start_unix_server(endpoint.serve, sock=spec.control, limit=LINE_BYTES)
 
     def _announce(self) -> None:
         self._row.set(Column.PID, os.getpid())

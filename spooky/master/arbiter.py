@@ -118,9 +118,12 @@ class Arbiter:
             self._sockets.refuse_the_rest(config.admin)
             self._pidfile.write()
         try:
+            self._estate.open_control()
             return self._serve()
         finally:
             self._pidfile.remove()
+            if self._succession.owns_instance:
+                self._estate.remove_control()
 
     def _serve(self) -> ExitCode:
         warn_about_rights(self._first.config)

@@ -5,6 +5,7 @@ and never changes; the estate (sockets, shared memory, keys) lasts as long as th
 """
 
 import secrets
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from spooky import log as logs
 from spooky.config.account import Credentials, find_credentials
 from spooky.config.model import Config
 from spooky.handover import KeeperMain, KeeperSpec, SharedKeys, WorkerMain, WorkerSpec
+from spooky.master.control import ControlSocket
 from spooky.master.sockets import Crew, Sockets
 from spooky.master.spawn import Birth, Child
 from spooky.shm.segment import SharedMemory
@@ -84,7 +86,11 @@ class Estate:
         self._program = program
         self.was_left = left is not None
         self.fixed: dict[str, Any] = (
-            {"steering": config.steering, "limits.backend_rows": config.limits.backend_rows}
+            {
+                "steering": config.steering,
+                "limits.backend_rows": config.limits.backend_rows,
+                "control": config.control,
+            }
             if left is None
             else left["fixed"]
         )
@@ -98,6 +104,7 @@ class Estate:
             reset, token = bytes.fromhex(left["reset"]), bytes.fromhex(left["token"])
             self._keys = SharedKeys(reset, token)
             self.sockets.adopt(left["sockets"])
+        self._control = _adopted(self.fixed["control"], left["control"]) if left else None
 
     def describe(self) -> dict[str, Any]:
         """Say in plain values what there is. It has the keys, so it is for no other eyes."""
@@ -107,11 +114,23 @@ class Estate:
             "reset": self._keys.reset.hex(),
             "token": self._keys.token.hex(),
             "sockets": self.sockets.describe(),
+            "control": self._control.socket.fileno() if self._control else None,
         }
 
     def filenos(self) -> list[int]:
         """List the descriptors that `describe` speaks of."""
-        return [self.memory.fd, *self.sockets.filenos()]
+        control = [self._control.socket.fileno()] if self._control else []
+        return [self.memory.fd, *control, *self.sockets.filenos()]
+
+    def open_control(self) -> None:
+        """Make the control socket, if there is to be one and it was not left. StartupError."""
+        if self._control is None and self.fixed["control"]:
+            self._control = ControlSocket.bind(Path(self.fixed["control"]))
+
+    def remove_control(self) -> None:
+        """Remove the control socket: no other master has it."""
+        if self._control is not None:
+            self._control.remove()
 
     def blueprint(self, resolved: Resolved) -> Blueprint:
         """Look up whom its processes run as, and give its backends their rows. StartupError."""
@@ -145,6 +164,8 @@ class Estate:
             bound = [one.sender for one in spec.listeners]
             bound += [udp for one in spec.listeners for _, udp in one.reads]
             self.sockets.close_except([*bound, spec.mailboxes.mine, *spec.mailboxes.of])
+            if self._control is not None:
+                self._control.socket.close()
             shed(child)
 
         return Birth(
@@ -170,6 +191,7 @@ class Estate:
             backend_rows=blueprint.backend_rows,
             client_contexts=blueprint.resolved.client_contexts,
             admin=admin,
+            control=self._control.socket if self._control else None,
             ready_fd=child.ready_writer,
             memory=self.memory,
         )
@@ -187,3 +209,9 @@ class Estate:
             shed=close,
             run=lambda: self._program.keeper(spec),
         )
+
+
+def _adopted(path: str | None, fd: int | None) -> ControlSocket | None:
+    if path is None or fd is None:
+        return None
+    return ControlSocket(Path(path), socket.socket(fileno=fd))

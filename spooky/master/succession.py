@@ -62,6 +62,12 @@ class Succession:
         """The process that this one takes over from."""
         return self.heritage.state["pid"] if self.heritage is not None else None
 
+    @property
+    def owns_instance(self) -> bool:
+        """Whether no other master has the instance: none will follow, and none goes on."""
+        is_first = self.heritage is None
+        return self.heir is None and (is_first or self.fleet.is_in_charge)
+
     def check_time(self, now: float) -> None:
         """Give up a new master that takes too long."""
         if self.successor is not None and now > self.successor_due:

@@ -20,7 +20,7 @@ from spooky.errors import StartupError
 NAME_OCTETS: Final = 96
 ADDRESS_OCTETS: Final = 160
 REASON_OCTETS: Final = 128
-_FIXED_CELLS: Final = 16
+_FIXED_CELLS: Final = 24
 _NAME: Final = _FIXED_CELLS * 8
 _ADDRESS: Final = _NAME + NAME_OCTETS
 _REASON: Final = _ADDRESS + ADDRESS_OCTETS
@@ -50,11 +50,19 @@ class BackendColumn(IntEnum):
     """A `Duty`. Of the keeper."""
     BREAKER = 9
     """A `Breaker`. Of the keeper."""
-    HEALTH_SINCE_MS = 10
+    WEIGHT_SET = 13
+    """One more than the weight that an operator has set; 0: none. Of the keeper."""
+    WEIGHT_SET_OVER = 14
+    """The configuration's weight that it was set over: it holds no longer than that one. Of the
+    keeper."""
+    FORCED_HEALTH = 15
+    """The `Health` that an operator says it has, whatever is found; `UNKNOWN`: no word of one. Of
+    the keeper."""
+    HEALTH_SINCE_MS = 16
     """The monotonic clock when its health became what it is; 0: always was. Of the keeper."""
-    PROBES_IN_A_ROW = 11
+    PROBES_IN_A_ROW = 17
     """Packed `ProbeCounts`. Of the keeper."""
-    PROBE_DUE_MS = 12
+    PROBE_DUE_MS = 18
     """The monotonic clock when it is to be probed next; 0: not known. Of the keeper."""
 
 
@@ -159,10 +167,27 @@ class BackendRow:
         cell = counts.failures | counts.passes << 16 | counts.setbacks << 32
         self._cells[BackendColumn.PROBES_IN_A_ROW] = cell
 
+    @property
+    def health(self) -> Health:
+        """How it is: what an operator says, or else what was found."""
+        cells = self._cells
+        return Health(cells[BackendColumn.FORCED_HEALTH] or cells[BackendColumn.HEALTH])
+
+    def weight_of(self, configured: int) -> int:
+        """Say which weight holds where an upstream has it with a `configured` one.
+
+        An operator's holds until a configuration comes to serve that has another than before.
+        """
+        cells = self._cells
+        is_set = cells[BackendColumn.WEIGHT_SET]
+        if is_set and cells[BackendColumn.WEIGHT_SET_OVER] == cells[BackendColumn.WEIGHT]:
+            return is_set - 1
+        return configured
+
     def effective_weight(self) -> int:
         """Say what of its weight the backend has now; 1 at least while it has any at all."""
         share = 1000 - min(self._cells[BackendColumn.WEIGHT_CUT], 1000)
-        weight = self._cells[BackendColumn.WEIGHT]
+        weight = self.weight_of(self._cells[BackendColumn.WEIGHT])
         return max(1, weight * share // 1000) if weight and share else 0
 
     def describe(self, name: str, weight: int, generation: int) -> None:

@@ -104,7 +104,7 @@ def _memory(octets: int | None) -> str:
 
 
 def _backend(one: BackendStatus) -> tuple[str, ...]:
-    health = one.health
+    health = f"{one.health} (forced)" if one.health_forced else one.health
     if one.duty != "serving":
         health += f", {one.duty}"
     if one.breaker != "closed":

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import psutil
 
-from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Health
+from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty
 from spooky.shm.clock import now_ms
 from spooky.shm.instance import Admission, Cell, Change, Instance, Serving
 from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState, ProcessTable, Row
@@ -120,6 +120,8 @@ class BackendStatus:
     """The last one that had it; 0: none that has served."""
     health: str
     """`unknown`, `healthy` or `unhealthy`."""
+    health_forced: bool
+    """An operator says so, whatever is found."""
     duty: str
     """`serving`, `draining` or `out`."""
     breaker: str
@@ -328,7 +330,8 @@ def _backend(row: BackendRow, total: TrafficTotal) -> BackendStatus:
         name=row.name,
         address=row.address,
         generation=row.get(BackendColumn.GENERATION),
-        health=Health(row.get(BackendColumn.HEALTH)).name.lower(),
+        health=row.health.name.lower(),
+        health_forced=row.get(BackendColumn.FORCED_HEALTH) != 0,
         duty=Duty(row.get(BackendColumn.DUTY)).name.lower(),
         breaker=Breaker(row.get(BackendColumn.BREAKER)).name.lower(),
         weight=row.get(BackendColumn.WEIGHT),

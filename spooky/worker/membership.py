@@ -20,7 +20,7 @@ from spooky.shm.backends import (
 from spooky.worker.upstreams import UpstreamGroup
 
 INTERVAL_S: Final = 0.02
-_WATCHED: Final = slice(BackendColumn.HEALTH, BackendColumn.BREAKER + 1)
+_WATCHED: Final = slice(BackendColumn.WEIGHT, BackendColumn.FORCED_HEALTH + 1)
 
 
 class Membership:
@@ -60,7 +60,7 @@ class Membership:
 
 def _reweigh(group: UpstreamGroup, rows: list[BackendRow]) -> None:
     weights = [
-        backend.weight if _may_serve(row) else 0
+        row.weight_of(backend.weight) if _may_serve(row) else 0
         for backend, row in zip(group.backends, rows, strict=True)
     ]
     group.reweigh(weights)
@@ -69,6 +69,6 @@ def _reweigh(group: UpstreamGroup, rows: list[BackendRow]) -> None:
 def _may_serve(row: BackendRow) -> bool:
     return (
         row.get(BackendColumn.DUTY) == Duty.SERVING
-        and row.get(BackendColumn.HEALTH) not in OUT_OF_HEALTH
+        and row.health not in OUT_OF_HEALTH
         and row.get(BackendColumn.BREAKER) != Breaker.OPEN
     )

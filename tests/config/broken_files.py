@@ -73,7 +73,7 @@ KEYS = (
         "a list at the top",
         "- listen\n",
         "expected a mapping with the keys version, worker_processes, listen, upstream, user, "
-        "group, admin, log, limits, steering, worker_timeout, watch, drain_timeout, pid, "
+        "group, admin, log, limits, steering, worker_timeout, watch, drain_timeout, pid, control, "
         "got a list",
     ),
     structural(

@@ -17,7 +17,7 @@ from tests.config.broken import (
 
 TOP_KEYS = (
     "version, worker_processes, listen, upstream, user, group, admin, log, limits, steering, "
-    "worker_timeout, watch, drain_timeout, pid"
+    "worker_timeout, watch, drain_timeout, pid, control"
 )
 NO_ENCODING = (
     "is no percent-encoding: two hexadecimal digits follow a %; the % itself is written %25"

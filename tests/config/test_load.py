@@ -37,6 +37,7 @@ def test_the_least_file_takes_every_default_from_the_model() -> None:
         listen=(Listener(tls=ListenTls(identity)),),
         upstream=(Upstream("api", (Route(),), (backend,)),),
         worker_processes=len(os.sched_getaffinity(0)),
+        control="/run/spooky.sock",
     )
     assert config_of(LISTEN + UPSTREAM) == expected
 

@@ -53,6 +53,7 @@ class Keepers:
             backend_rows=self._numbers,
             client_contexts={},
             admin=None,
+            control=None,
             ready_fd=-1,
             memory=self.memory,
         )

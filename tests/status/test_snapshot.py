@@ -163,8 +163,8 @@ KEYS = {
     "keepers": "generation heartbeat_age_s pid state usage",
     "backends": (
         "address backend_time_us breaker client_failures connections duty effective_weight "
-        "error_responses failures generation health in_flight latency name octets_in octets_out "
-        "own_failures queued requests retries weight"
+        "error_responses failures generation health health_forced in_flight latency name "
+        "octets_in octets_out own_failures queued requests retries weight"
     ),
 }
 

@@ -1,0 +1,99 @@
+"""What an operator says of backends by `spooky ctl`, as clients notice it."""
+
+import asyncio
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.backends import Backend
+from tests.e2e.conftest import Spooky
+from tests.e2e.h3_client import connect
+from tests.e2e.operator import Said, command, reload, rewrite, status
+from tests.e2e.processes import wait_until
+from tests.e2e.spooky_process import SpookyProcess, upstream
+
+pytestmark = pytest.mark.e2e
+
+SOON_S = 0.1
+"""What is promised: within this time every worker acts on it."""
+
+
+@pytest.fixture
+def running(spooky: Spooky, asgi: Backend, nghttpd: Backend) -> SpookyProcess:
+    backends = [
+        {"id": "asgi", "address": asgi.address},
+        {"id": "nghttpd", "address": nghttpd.address},
+    ]
+    one = {**upstream(asgi.address), "backends": backends}
+    return spooky({"worker_processes": 2, "upstream": {"one": one}})
+
+
+def ctl(running: SpookyProcess, *arguments: str) -> Said:
+    return command("ctl", "-c", str(running.file), *arguments)
+
+
+def served(running: SpookyProcess) -> Counter[str]:
+    """Ask both workers, on several connections, and count who answered."""
+    before = _requests(running)
+
+    async def scenario() -> None:
+        for _ in range(6):
+            async with connect(running.port) as client:
+                for _ in range(4):
+                    await client.get("/asgi/status?code=204")
+
+    asyncio.run(scenario())
+    return Counter({name: count - before[name] for name, count in _requests(running).items()})
+
+
+def _requests(running: SpookyProcess) -> dict[str, int]:
+    return {one["name"].split("/")[1]: one["requests"] for one in status(running)["backends"]}
+
+
+def test_drain_disable_enable(running: SpookyProcess) -> None:
+    assert ctl(running, "drain", "one/asgi") == Said(
+        0, "one/asgi: drained: it finishes what it has\n"
+    )
+    time.sleep(SOON_S)
+    assert served(running) == {"asgi": 0, "nghttpd": 24}
+    assert ctl(running, "enable", "one/asgi").status == 0
+    assert ctl(running, "disable", "one/nghttpd").status == 0
+    time.sleep(SOON_S)
+    assert served(running) == {"asgi": 24, "nghttpd": 0}
+
+
+def test_what_was_said_outlives_a_reload_and_a_crash(running: SpookyProcess) -> None:
+    assert ctl(running, "weight", "one/asgi", "0").status == 0
+    assert ctl(running, "health", "one/nghttpd", "up").status == 0
+    assert reload(running).status == 0
+    assert served(running) == {"asgi": 0, "nghttpd": 24}
+    assert command("-s", "upgrade", "-p", str(running.settings["pid"])).status == 0
+    assert served(running) == {"asgi": 0, "nghttpd": 24}
+    assert ctl(running, "weight", "one/asgi", "default").status == 0
+    time.sleep(SOON_S)
+    assert served(running)["asgi"] == 12
+
+
+def test_a_file_with_another_weight_has_the_last_word(running: SpookyProcess) -> None:
+    assert ctl(running, "weight", "one/asgi", "0").status == 0
+    one = running.settings["upstream"]["one"]
+    asgi, nghttpd = one["backends"]
+    rewrite(running, upstream={"one": {**one, "backends": [{**asgi, "weight": 50}, nghttpd]}})
+    assert reload(running).status == 0
+    found = served(running)
+    assert found["asgi"] == 8
+
+
+def test_errors_of_the_operator(running: SpookyProcess) -> None:
+    assert ctl(running, "drain", "one/none") == Said(
+        1, "spooky: no backend 'one/none': there are one/asgi, one/nghttpd\n"
+    )
+    assert "weight needs a value" in ctl(running, "weight", "one/asgi").text
+    gone = command("ctl", "--socket", "/nowhere/spooky.sock", "drain", "one/asgi")
+    assert gone.status == 1
+    assert "nobody answers at the control socket /nowhere/spooky.sock" in gone.text
+    assert command("-s", "quit", "-p", str(running.settings["pid"])).status == 0
+    path = Path(running.settings["pid"]).with_suffix(".sock")
+    wait_until(lambda: not path.exists(), 5.0, "the end of the socket")
