@@ -59,7 +59,8 @@ class BackendColumn(IntEnum):
     """The `Health` that an operator says it has, whatever is found; `UNKNOWN`: no word of one. Of
     the keeper."""
     HEALTH_SINCE_MS = 16
-    """The monotonic clock when its health became what it is; 0: always was. Of the keeper."""
+    """The monotonic clock when its health became what it is; 0: always was. Of the keeper. Workers
+    do not look from here on: what follows may change with each probe."""
     PROBES_IN_A_ROW = 17
     """Packed `ProbeCounts`. Of the keeper."""
     PROBE_DUE_MS = 18
