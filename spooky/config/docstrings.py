@@ -1,15 +1,15 @@
-"""What the docstrings in `model.py` say of its classes and fields.
+"""What the docstrings in the model say of its classes and fields.
 
-A string after a field is documentation that Python throws away, so it is read from the module's
-source. Only the schema needs it; nothing here runs when a configuration is loaded.
+A string after a field is documentation that Python throws away, so it is read from the source of
+the class's module. Only the schema needs it; nothing here runs when a configuration is loaded.
 """
 
 import ast
 import inspect
+import sys
 from functools import cache
+from types import ModuleType
 from typing import Any
-
-from spooky.config import model
 
 
 def of_class(owner: type[Any]) -> str:
@@ -19,13 +19,13 @@ def of_class(owner: type[Any]) -> str:
 
 def of_field(owner: type[Any], name: str) -> str:
     """The docstring of a model's field, on one line; "" where it has none."""
-    return _fields().get((owner.__name__, name), "")
+    return _fields(sys.modules[owner.__module__]).get((owner.__name__, name), "")
 
 
 @cache
-def _fields() -> dict[tuple[str, str], str]:
+def _fields(module: ModuleType) -> dict[tuple[str, str], str]:
     found = {}
-    for owner in ast.parse(inspect.getsource(model)).body:
+    for owner in ast.parse(inspect.getsource(module)).body:
         if not isinstance(owner, ast.ClassDef):
             continue
         for member, after in zip(owner.body, owner.body[1:], strict=False):

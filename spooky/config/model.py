@@ -7,6 +7,8 @@ its docstring says so. `load.py` makes these from YAML; the JSON Schema is gener
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spooky.config.dns import Dns
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -289,6 +291,8 @@ class Config:
     """What is logged, how, and where to."""
     limits: Limits = field(default_factory=Limits)
     """Sizes, counts and timeouts that bound what one peer can take."""
+    dns: Dns = field(default_factory=Dns)
+    """How names of backends are looked up, again and again at their time to live."""
     steering: str = "auto"
     """How datagrams reach the worker that owns their connection. `kernel`: by a classic BPF program
     on the sockets; it is an error where none can be attached. `userspace`: handed over between

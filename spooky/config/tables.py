@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spooky.config import names
+from spooky.config.dns_tables import DNS
 from spooky.config.model import (
     Admin,
     Backend,
@@ -314,6 +315,7 @@ CONFIG = Section(
         "admin": Field(ADMIN),
         "log": Field(LOG),
         "limits": Field(LIMITS),
+        "dns": Field(DNS),
         "steering": Field(choice(["auto", "kernel", "userspace"])),
         "worker_timeout": Field(duration(2, DAY, zero=True)),
         "watch": Field(boolean()),

@@ -140,6 +140,18 @@ class BackendConnection(asyncio.Protocol):
             self._engine.ping(_PING)
             self._schedule_flush()
 
+    def retire(self) -> None:
+        """Take no more requests, and end when those that are open have."""
+        self._retired = True
+        if not self._streams:
+            self.close("it takes no more requests")
+
+    @property
+    def address(self) -> str:
+        """The address that it goes to; empty while there is no transport."""
+        peer = self._transport.get_extra_info("peername") if self._transport else None
+        return str(peer[0]) if peer else ""
+
     def close(self, detail: str) -> None:
         """End the connection; streams that are open are lost."""
         self._engine.close()

@@ -33,9 +33,12 @@ class Endpoint:
 
 
 async def open_transport(
-    loop: asyncio.AbstractEventLoop, endpoint: Endpoint, protocol: asyncio.Protocol
+    loop: asyncio.AbstractEventLoop,
+    endpoint: Endpoint,
+    protocol: asyncio.Protocol,
+    addresses: tuple[str, ...] = (),
 ) -> None:
-    """Connect `protocol`, trying all addresses of the host.
+    """Connect `protocol`, trying all addresses of the host: these, or those that it has by itself.
 
     Raises:
         OSError: there is no connection to be had, or TLS failed.
@@ -49,4 +52,11 @@ async def open_transport(
     if isinstance(loop, asyncio.BaseEventLoop):
         # uvloop tries the addresses one after another.
         options["happy_eyeballs_delay"] = _EYEBALLS_DELAY_S
-    await loop.create_connection(lambda: protocol, backend.host, backend.port, **options)
+    for address in addresses[:-1]:
+        try:
+            await loop.create_connection(lambda: protocol, address, backend.port, **options)
+        except OSError:
+            continue
+        return
+    host = addresses[-1] if addresses else backend.host
+    await loop.create_connection(lambda: protocol, host, backend.port, **options)

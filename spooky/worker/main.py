@@ -31,6 +31,7 @@ from spooky.worker.farewell import RELOAD_QUIET_S, STOP_QUIET_S
 from spooky.worker.handoff import Handoff
 from spooky.worker.intake import Intake, Port, Reader, Welcome
 from spooky.worker.membership import Membership
+from spooky.worker.names import Names
 from spooky.worker.observe import Observer
 from spooky.worker.services import Services
 from spooky.worker.steering import Steerer
@@ -94,6 +95,8 @@ class Worker:
             self._upstreams.groups, spec.memory.backends, spec.backend_rows, loop
         )
         self._row = spec.memory.processes.row(spec.slot)
+        pools = self._upstreams.pools()
+        self._names = Names(config.dns, ((backend.host, pool) for _, backend, pool in pools), loop)
         self._draining = False
         self._published: dict[Column, int] = {}
         """How much of each total the row has."""
@@ -108,6 +111,7 @@ class Worker:
         self._beat()
         self._sweep.start()
         self._membership.start()
+        self._names.start()
         self._flush_access()
         os.write(self._spec.ready_fd, b"ready\n")
         os.close(self._spec.ready_fd)
@@ -187,6 +191,7 @@ class Worker:
             log.info("closing %d connections", left)
         self._sweep.stop()
         self._membership.stop()
+        self._names.stop()
         self._intake.close(H3Code.NO_ERROR, "shutting down")
         await self._upstreams.close()
         if self._access is not None:

@@ -105,6 +105,8 @@ class Pool:
             header_bytes=limits.response_header_bytes,
             max_streams=limits.backend_streams,
         )
+        self._addresses: tuple[str, ...] = ()
+        """What the host's name stands for; empty: the system knows."""
         self._queue: OrderedDict[Ticket, _Waiting] = OrderedDict()
         self._connections: list[BackendConnection] = []
         self._attempts: dict[BackendConnection, asyncio.Future[str]] = {}
@@ -140,6 +142,13 @@ class Pool:
         self._grow()
         self._watch()
         return ticket
+
+    def follow(self, addresses: tuple[str, ...]) -> None:
+        """Connect to these addresses from now on, and retire connections to others."""
+        self._addresses = addresses
+        for connection in list(self._connections):
+            if connection.address not in addresses:
+                connection.retire()
 
     def stats(self) -> PoolStats:
         """Count what there is, connections that only finish what they have among it."""
@@ -255,7 +264,7 @@ class Pool:
         kind = Kind.CONNECT_FAILED
         try:
             async with asyncio.timeout(limit or None) as clock:
-                await open_transport(self._loop, self._endpoint, connection)
+                await open_transport(self._loop, self._endpoint, connection, self._turn())
                 detail = await ready
         except (OSError, ValueError) as error:
             detail = describe_failure(error)
@@ -270,6 +279,12 @@ class Pool:
                 if news := self._reachability.failed(detail, self._loop.time()):
                     log.warning("%s", news)
                 self._refuse_all(kind, detail)
+
+    def _turn(self) -> tuple[str, ...]:
+        """List the addresses, with another one first each time, so that all are connected to."""
+        addresses = self._addresses
+        self._addresses = (*addresses[1:], *addresses[:1])
+        return addresses
 
     def _refuse_all(self, kind: Kind, detail: str) -> None:
         waiting = list(self._queue.values())

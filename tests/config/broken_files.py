@@ -73,8 +73,8 @@ KEYS = (
         "a list at the top",
         "- listen\n",
         "expected a mapping with the keys version, worker_processes, listen, upstream, user, "
-        "group, admin, log, limits, steering, worker_timeout, watch, drain_timeout, pid, control, "
-        "got a list",
+        "group, admin, log, limits, dns, steering, worker_timeout, watch, drain_timeout, pid, "
+        "control, got a list",
     ),
     structural(
         "nothing but a version",
@@ -256,6 +256,14 @@ REST = (
         "nothing after the colon",
         with_top("drain_timeout:\n"),
         "drain_timeout: expected 0 or 1ms..24h, got nothing (line 7)",
+    ),
+    semantic(
+        "a name server that is no address, and one with a port that is none",
+        with_top("dns: {servers: [ns.example.com, 'fd00::53', '[fd00::53]:70000']}\n"),
+        "dns.servers[0]: expected an IP address, or one with a port such as 10.0.0.53:5353 or "
+        "[fd00::53]:53, got ns.example.com (line 7)",
+        "dns.servers[2]: expected an IP address, or one with a port such as 10.0.0.53:5353 or "
+        '[fd00::53]:53, got "[fd00::53]:70000" (line 7)',
     ),
     semantic(
         "number beyond all bounds",

@@ -16,7 +16,7 @@ from tests.config.broken import (
 )
 
 TOP_KEYS = (
-    "version, worker_processes, listen, upstream, user, group, admin, log, limits, steering, "
+    "version, worker_processes, listen, upstream, user, group, admin, log, limits, dns, steering, "
     "worker_timeout, watch, drain_timeout, pid, control"
 )
 NO_ENCODING = (
