@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spooky.config.model import Backend, Config, HealthCheck, Upstream
-from spooky.keeper.probe import Probe, Target
+from spooky.keeper.probe import Place, Probe, Target
 from spooky.keeper.probe_command import CommandProbe
 from spooky.keeper.probe_grpc import GrpcProbe
 from spooky.keeper.probe_http import HttpProbe
@@ -24,6 +24,8 @@ class Checkup:
 
     name: str
     """For the log: `api/b1 10.0.0.1:8080`, with all upstreams that it is in."""
+    place: Place
+    """Where the probe goes, to be kept up to date where it is a name."""
     probe: Probe
     pace: Pace
     timeout: float
@@ -60,13 +62,14 @@ def _make(
     if check is None:
         return None
     target = Target(
-        host=backend.host,
+        place=Place(backend.host),
         port=check.port or backend.port,
         tls=contexts[upstream.name] if backend.tls else None,
         server_name=upstream.tls.server_name,
     )
     return Checkup(
         name=name if name.endswith(backend.address) else f"{name} {backend.address}",
+        place=target.place,
         probe=_probe(check, target, backend),
         pace=Pace(
             interval=check.interval,
@@ -103,8 +106,8 @@ def _probe(check: HealthCheck, target: Target, backend: Backend) -> Probe:
 
 
 def _authority(check: HealthCheck, target: Target) -> str:
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    return check.host or f"{host}:{target.port}"
+    host = target.place.host
+    return check.host or f"{f'[{host}]' if ':' in host else host}:{target.port}"
 
 
 def _pattern(check: HealthCheck) -> re.Pattern[bytes] | None:

@@ -8,6 +8,7 @@ A rule: each probe makes a connection of its own, for a backend that takes no ne
 """
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator
@@ -41,11 +42,26 @@ class Probe(Protocol):
         """
 
 
+class Place:
+    """A host, with the addresses that its name stands for (names.Follower)."""
+
+    __slots__ = ("addresses", "host")
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.addresses: tuple[str, ...] = ()
+        """Empty: the system knows."""
+
+    def follow(self, addresses: tuple[str, ...]) -> None:
+        """Connect to these from now on."""
+        self.addresses = addresses
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a backend is; `tls` is None for cleartext."""
 
-    host: str
+    place: Place
     port: int
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
@@ -54,10 +70,7 @@ class Target:
     @asynccontextmanager
     async def connect(self) -> "AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]":
         """Connect, with TLS where it is spoken, until the block ends. OSError, ValueError."""
-        options: dict[str, Any] = {"happy_eyeballs_delay": _EYEBALLS_DELAY_S}
-        if self.tls is not None:
-            options |= {"ssl": self.tls, "server_hostname": self.server_name or self.host}
-        reader, writer = await asyncio.open_connection(self.host, self.port, **options)
+        reader, writer = await self._open()
         try:
             yield reader, writer
         except BaseException:
@@ -65,6 +78,18 @@ class Target:
             writer.transport.abort()
             raise
         writer.close()
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Try all addresses of the host, as requests do."""
+        options: dict[str, Any] = {"happy_eyeballs_delay": _EYEBALLS_DELAY_S}
+        if self.tls is not None:
+            options |= {"ssl": self.tls, "server_hostname": self.server_name or self.place.host}
+        addresses = self.place.addresses
+        for address in addresses[:-1]:
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection(address, self.port, **options)
+        host = addresses[-1] if addresses else self.place.host
+        return await asyncio.open_connection(host, self.port, **options)
 
 
 async def examine(probe: Probe, timeout_s: float) -> tuple[bool, str]:

@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 from spooky.handover import KeeperSpec
 from spooky.keeper.checkup import Checkup, plan_checkups
 from spooky.keeper.probe import examine
+from spooky.names import Names
 from spooky.policy.health import OUT, Standing, State, first_probe, judge, next_probe
 from spooky.shm.backends import BackendColumn, BackendRow, Health, ProbeCounts
 from spooky.shm.clock import now_ms
@@ -43,6 +44,12 @@ class Prober:
             identity: spec.memory.backends.row(spec.backend_rows[identity]) for identity in plan
         }
         self._checkups = {identity: one for identity, one in plan.items() if one is not None}
+        places = (one.place for one in self._checkups.values())
+        self._names = Names(
+            spec.config.dns,
+            ((place.host, place) for place in places),
+            asyncio.get_running_loop(),
+        )
 
     def _is_in_charge(self) -> bool:
         return self._instance.serving().generation == self._generation
@@ -54,6 +61,7 @@ class Prober:
 
     async def run(self) -> NoReturn:
         """Probe whenever it is this keeper's turn, until cancelled."""
+        self._names.start()
         while True:
             await self._until(in_charge=True)
             async with asyncio.TaskGroup() as group:
@@ -76,6 +84,7 @@ class Prober:
     async def _attend(self, checkup: Checkup, row: BackendRow) -> None:
         """Probe one backend in its time, until it is another keeper's turn."""
         loop = asyncio.get_running_loop()
+        await self._names.asked(checkup.place.host)
         standing = _read(row)
         was_due = row.get(BackendColumn.PROBE_DUE_MS) / 1000
         due = first_probe(standing, checkup.pace, was_due, loop.time(), random.random())

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from spooky.config.dns import Dns
+from spooky.config.dns import DnsServer as ConfiguredServer
 from spooky.config.model import Backend, Config, HealthCheck, Upstream
 from spooky.handover import KeeperSpec
 from spooky.keeper.prober import Prober
@@ -16,6 +18,7 @@ from spooky.shm.backends import BackendColumn, BackendRow, Health
 from spooky.shm.clock import now_ms
 from spooky.shm.instance import Serving
 from spooky.shm.segment import SharedMemory
+from tests.e2e.dns_server import DnsServer
 from tests.e2e.processes import free_port
 from tests.keeper import well_or_not
 from tests.keeper.well_or_not import serving
@@ -203,6 +206,29 @@ def test_who_is_not_probed_any_more_is_not_out_for_ever() -> None:
             assert keepers.row(backend).reason == ""
 
     asyncio.run(scenario())
+
+
+def test_a_name_is_looked_up_where_requests_look_it_up(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scenario() -> None:
+        first = await asyncio.start_server(take, "127.0.0.1", 0)
+        port = int(first.sockets[0].getsockname()[1])
+        backend = Backend("b0", "home.test", port)
+        keepers = Keepers(upstream("web", backend))
+        with DnsServer() as server:
+            # The last one has nobody.
+            server.records["home.test"] = ["127.0.0.1", "127.0.0.9"]
+            dns = Dns(servers=(ConfiguredServer("127.0.0.1", server.port),), min_ttl=0.1)
+            async with keepers.keeper(1, replace(keepers.config, dns=dns)):
+                await until(lambda: keepers.health(backend) is Health.HEALTHY, "healthy")
+                server.records["home.test"] = ["127.0.0.9"]
+                await until(lambda: keepers.health(backend) is Health.UNHEALTHY, "unhealthy")
+        first.close()
+
+    asyncio.run(scenario())
+    states = [line.partition(" is ")[2].split(":")[0] for line in changes(caplog)]
+    assert states == ["healthy", "degraded", "unhealthy, it gets no requests"]
 
 
 def test_slow_backends_do_not_hold_up_the_others() -> None:
