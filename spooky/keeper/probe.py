@@ -14,15 +14,12 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from spooky.config.units import format_duration
 from spooky.errors import describe_failure
 
 log = logging.getLogger(__name__)
-
-_EYEBALLS_DELAY_S: Final = 0.25
-"""Between attempts at a name's several addresses (RFC 8305 section 8)."""
 
 
 class ProbeFailedError(Exception):
@@ -80,10 +77,10 @@ class Target:
         writer.close()
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Try all addresses of the host, as requests do."""
-        options: dict[str, Any] = {"happy_eyeballs_delay": _EYEBALLS_DELAY_S}
+        """Try all addresses of the host, one after another, as requests do."""
+        options: dict[str, Any] = {}
         if self.tls is not None:
-            options |= {"ssl": self.tls, "server_hostname": self.server_name or self.place.host}
+            options = {"ssl": self.tls, "server_hostname": self.server_name or self.place.host}
         addresses = self.place.addresses
         for address in addresses[:-1]:
             with contextlib.suppress(OSError):

@@ -21,10 +21,10 @@ from spooky.shm.segment import SharedMemory
 from tests.e2e.dns_server import DnsServer
 from tests.e2e.processes import free_port
 from tests.keeper import well_or_not
-from tests.keeper.well_or_not import serving
+from tests.keeper.well_or_not import answering, serving
 
 FAST = HealthCheck(
-    type="tcp", interval=0.1, timeout=0.1, failure_threshold=2, cooldown=0.1, max_cooldown=0.2
+    type="tcp", interval=0.1, timeout=2.0, failure_threshold=2, cooldown=0.1, max_cooldown=0.2
 )
 
 
@@ -151,6 +151,24 @@ def test_of_two_keepers_the_one_of_the_serving_generation_probes(
     assert len(changes(caplog)) == 2, "the second keeper knows what the first one found"
 
 
+def test_a_keeper_looks_whether_it_serves_before_it_writes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("spooky.keeper.prober.LOOK_S", 60.0)
+    backend = at(free_port())
+    keepers = Keepers(upstream("web", backend))
+
+    async def scenario() -> None:
+        async with keepers.keeper(1):
+            await until(lambda: keepers.health(backend) is Health.UNHEALTHY, "unhealthy")
+            keepers.serve(2)
+            counts = keepers.row(backend).probe_counts
+            await asyncio.sleep(0.5)
+            assert keepers.row(backend).probe_counts == counts
+
+    asyncio.run(scenario())
+
+
 def test_a_keeper_goes_on_where_the_one_before_it_was_ended() -> None:
     backend = at(free_port())
     check = replace(FAST, cooldown=30.0, max_cooldown=60.0, failure_threshold=3)
@@ -233,8 +251,8 @@ def test_a_name_is_looked_up_where_requests_look_it_up(caplog: pytest.LogCapture
 
 def test_slow_backends_do_not_hold_up_the_others() -> None:
     async def scenario() -> None:
-        async with serving() as port:
-            hanging = HealthCheck(path="/hang", interval=5, timeout=5)
+        async with answering(b"") as port:
+            hanging = HealthCheck(interval=5, timeout=5)
             slow = [Backend(f"s{n}", f"127.0.0.{n}", port) for n in range(2, 12)]
             well = at(port)
             keepers = Keepers(upstream("slow", *slow, check=hanging), upstream("web", well))
@@ -285,7 +303,7 @@ def test_a_fault_of_ours_costs_one_backend_its_health(
     monkeypatch.setattr("spooky.keeper.checkup.CommandProbe", lambda *_: Faulty())
 
     async def scenario() -> dict[str, Any]:
-        async with serving() as port:
+        async with answering(None) as port:
             bad, good = at(1, "bad"), at(port, "good")
             command = replace(FAST, type="command", command=("true",))
             keepers = Keepers(upstream("x", bad, check=command), upstream("y", good))

@@ -63,6 +63,8 @@ async def result(where: int, tls: UpstreamTls | None = None, **settings: Any) ->
         ({"path": "/text", "body": "one", "body_bytes": 3}, True, "status 200"),
         ({"path": "/text", "body": "two", "body_bytes": 6}, False, "in the 6 octets"),
         ({"path": "/endless", "body": "xxx", "body_bytes": 9000}, True, "status 200"),
+        # More than a backend may send before it hears of us again.
+        ({"path": "/endless", "body": "xxx", "body_bytes": 600_000}, True, "status 200"),
         ({"path": "/endless", "body_bytes": 1}, True, "status 200"),
         ({"path": "/hang", "timeout": 0.3}, False, "no answer within 300ms"),
         ({"type": "grpc"}, True, "said SERVING"),

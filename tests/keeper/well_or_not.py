@@ -6,10 +6,8 @@ all. The health of a service is its name.
 """
 
 import asyncio
-import contextlib
 import os
 import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -103,9 +101,7 @@ async def serving(identity: Identity | None = None) -> AsyncIterator[int]:
         )
         yield int(listener.getsockname()[1])
         over.set()
-        server.cancel()
-        with contextlib.suppress(asyncio.CancelledError, ssl.SSLError):
-            await server
+        await server
 
 
 @asynccontextmanager
