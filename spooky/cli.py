@@ -20,6 +20,7 @@ from spooky.config.certs import load_identities
 from spooky.config.dump import dump
 from spooky.config.load import load, load_and_inspect
 from spooky.config.model import Config
+from spooky.config.sessions import load_session_keys
 from spooky.errors import ConfigError, ExitCode, SpookyError, StartupError
 from spooky.master import pidfile, signals, takeover
 from spooky.master.blueprint import Program, Resolved
@@ -159,7 +160,8 @@ def resolve(path: Path) -> Resolved:
         for upstream in config.upstream
         if any(backend.tls for backend in upstream.backends)
     }
-    return Resolved(config, identities, contexts, (*loaded.notices, *inspection.notices))
+    keys = load_session_keys(config.upstream, loaded.places)
+    return Resolved(config, identities, contexts, keys, (*loaded.notices, *inspection.notices))
 
 
 def test(path: Path, *, show: bool) -> ExitCode:

@@ -146,6 +146,12 @@ class Kind(Enum):
     RESPONSE_TIMEOUT = "response_timeout"
     IDLE_TIMEOUT = "idle_timeout"
     TOTAL_TIMEOUT = "total_timeout"
+    TRY_TIMEOUT = "try_timeout"
+    """One try took too long; others may follow."""
+    BAD_STATUS = "bad_status"
+    """The response has a status that counts as a failed try."""
+    DEADLINE = "deadline"
+    """The time is over that the client itself was ready to wait."""
     NO_BACKEND = "no_backend"
     OVERLOADED = "overloaded"
     DRAINING = "draining"
@@ -215,7 +221,7 @@ CONSEQUENCES: dict[Kind, Consequence] = {
         502,
         H3Code.INTERNAL_ERROR,
         Origin.BACKEND,
-        Retry.IF_UNSENT,
+        Retry.IF_IDEMPOTENT,
         "The backend gave the request up.",
     ),
     Kind.BACKEND_GONE: Consequence(
@@ -245,6 +251,27 @@ CONSEQUENCES: dict[Kind, Consequence] = {
         Origin.BACKEND,
         Retry.NEVER,
         "The exchange took too long.",
+    ),
+    Kind.TRY_TIMEOUT: Consequence(
+        504,
+        H3Code.INTERNAL_ERROR,
+        Origin.BACKEND,
+        Retry.IF_IDEMPOTENT,
+        "The backend did not answer in time.",
+    ),
+    Kind.BAD_STATUS: Consequence(
+        502,
+        H3Code.INTERNAL_ERROR,
+        Origin.BACKEND,
+        Retry.IF_IDEMPOTENT,
+        "The backend answered with an error.",
+    ),
+    Kind.DEADLINE: Consequence(
+        504,
+        H3Code.REQUEST_CANCELLED,
+        Origin.CLIENT,
+        Retry.NEVER,
+        "The time is over that the request asked for.",
     ),
     Kind.NO_BACKEND: Consequence(
         503,

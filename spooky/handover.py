@@ -23,6 +23,8 @@ class SharedKeys:
     """Derives stateless reset tokens from connection IDs (RFC 9000 section 10.3.2)."""
     token: bytes
     """Seals the tokens of Retry packets (RFC 9000 section 8.1.2)."""
+    session: bytes
+    """Signs the cookies of upstreams that have no secret of their own."""
 
 
 class Steering(Enum):
@@ -86,6 +88,8 @@ class WorkerSpec:
     steering: Steering
     mailboxes: Mailboxes
     keys: SharedKeys
+    session_keys: Mapping[str, bytes]
+    """Of the upstreams that have a secret of their own to sign cookies with, by name."""
     backend_rows: Mapping[str, int]
     """Of `shm.backends` and `shm.traffic`, by `Backend.identity`."""
     ready_fd: int

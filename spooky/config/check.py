@@ -14,6 +14,7 @@ from datetime import datetime
 
 from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import judge_dates, load_identities
+from spooky.config.check_repeats import check_repeats, repeats_notices
 from spooky.config.document import Finding, Places, key_of_upstream, parent
 from spooky.config.keyfiles import MEMBERS, read_contents
 from spooky.config.logfiles import find_log_faults, judge_folder
@@ -27,6 +28,7 @@ from spooky.config.model import (
     UpstreamTls,
 )
 from spooky.config.probes import check_health, find_commands
+from spooky.config.sessions import check_sessions, find_secret_faults
 from spooky.errors import ConfigError, Problem, StartupError
 
 
@@ -40,6 +42,8 @@ def check(config: Config, known: Places) -> Iterator[Finding]:
     for upstream in config.upstream:
         yield from _check_backends(upstream, known)
         yield from _check_client_identity(upstream, known)
+        yield from check_repeats(upstream, known)
+    yield from check_sessions(config.upstream, known)
     yield from check_health(config.upstream, known)
     yield from _check_limits(config.limits, known)
     yield from _check_rows(config, known)
@@ -82,6 +86,9 @@ def notices(config: Config) -> Iterator[Finding]:
     for upstream in config.upstream:
         key = key_of_upstream(upstream.name)
         has_tls = any(backend.tls for backend in upstream.backends)
+        yield from repeats_notices(upstream)
+        if not any(backend.weight for backend in upstream.backends):
+            yield Finding(f"{key}.backends", "get no new requests: the weight of each is 0")
         if upstream.tls != UpstreamTls() and not has_tls:
             yield Finding(f"{key}.tls", "has no effect: no backend of it is https://")
         elif has_tls and not upstream.tls.verify:
@@ -208,6 +215,7 @@ def inspect_files(config: Config, now: datetime, places: Places | None = None) -
             problems += error.problems
     findings = [*_find_account(config), *find_log_faults(config), *_find_pidfile(config)]
     findings += find_commands(config.upstream)
+    findings += find_secret_faults(config.upstream)
     for upstream in config.upstream:
         findings += _find_client_tls(upstream, now, known)
     problems += [

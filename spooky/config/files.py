@@ -1,4 +1,5 @@
-"""Which files a Config names to be read: certificates, keys, passphrases, authorities.
+"""Which files a Config names to be read: certificates, keys, passphrases, authorities,
+secrets.
 
 Lists paths and opens no file. Neither the configuration file itself is among them, which a Config
 does not know, nor what Spooky writes.
@@ -22,6 +23,9 @@ def files_of(config: Config) -> list[Path]:
             found += _of_certificate(certificate)
     for upstream in config.upstream:
         found += _of_upstream(upstream.tls)
+        sessions = upstream.session_persistence
+        if sessions is not None and sessions.secret_file is not None:
+            found.append(sessions.secret_file)
     return list(dict.fromkeys(found))
 
 

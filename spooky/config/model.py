@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spooky.config.dns import Dns
+from spooky.config.repeats import Hedging, Retries
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,11 @@ class Backend:
     port: int
     tls: bool = False
     weight: int = 100
-    """Its share of the requests, against the weights of the others."""
+    """Its share of the requests, against the weights of the others; 0: no new requests."""
+    priority: int = 0
+    """0: primary. 1 and more: a backup, asked as far as those before it cannot carry the load."""
+    zone: str | None = None
+    """Where it stands, in a word of the operator's; None: not said."""
 
     @property
     def address(self) -> str:
@@ -169,6 +174,31 @@ class Timeouts:
     """For the whole exchange; 0: no limit."""
     queue: float = 5.0
     """Waiting for a connection with a free stream."""
+    deadline_header: str | None = None
+    """A request field with the milliseconds that its client is ready to wait; beyond them: 504.
+    Backends are told in it what is left. None: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPersistence:
+    """Keeps a client at the backend that it had first."""
+
+    type: str = "cookie"
+    """Only `cookie`: a signed one that Spooky sets and keeps from the backends."""
+    name: str | None = None
+    """The cookie's name; None: `spooky-` and eight digits of its own for each upstream."""
+    timeout: float = 3600.0
+    """After the last request; it is renewed when half of it is over. 0: no end but the client's."""
+    path: str = "/"
+    """Which requests the client sends it with."""
+    same_site: str = "lax"
+    """`lax`, `strict` or `none`: whether it comes with requests that other sites cause."""
+    when_gone: str = "pick-another"
+    """What becomes of a request whose backend is gone or not well: `pick-another`, or `fail` with
+    503."""
+    secret_file: Path | None = None
+    """What cookies are signed with, to share sessions with other instances: a file of at least 32
+    octets. None: a key that lasts as long as this instance, reloads and upgrades included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +211,21 @@ class Upstream:
     """The servers that requests are shared among."""
     load_balancing: LoadBalancing = field(default_factory=LoadBalancing)
     """How a backend is picked for a request."""
+    slow_start: float = 0.0
+    """In which a backend that was out gets its whole weight again, in steps; 0: at once."""
+    panic_threshold: int = 50
+    """The percentage of a tier's weight of which less is well when health is ignored in it; 0:
+    never."""
+    session_persistence: SessionPersistence | None = None
+    """Keeps a client at one backend."""
     tls: UpstreamTls = field(default_factory=UpstreamTls)
     """For its `https://` backends."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     """How long an exchange may wait for a backend."""
+    retries: Retries = field(default_factory=Retries)
+    """When a request is tried again."""
+    hedging: Hedging | None = None
+    """When a second try is started beside the first; without it: never."""
     health_check: HealthCheck | None = None
     """Active health checks; none without it."""
 
@@ -279,6 +320,8 @@ class Config:
     """Groups of backends, by name, and the requests that each serves."""
     version: int = 1
     """Of this file's format; only 1."""
+    zone: str | None = None
+    """Where this instance stands: backends of the same zone come first. None: all are alike."""
     worker_processes: int = 1
     """How many workers there are; `auto`: one for each CPU that Spooky may use."""
     user: str | None = None

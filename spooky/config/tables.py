@@ -27,6 +27,7 @@ from spooky.config.model import (
     UpstreamTls,
 )
 from spooky.config.probes import HEALTH_CHECK
+from spooky.config.repeat_tables import HEDGING, RETRIES, deadline_header
 from spooky.config.scalars import (
     AUTO,
     Scalar,
@@ -43,6 +44,7 @@ from spooky.config.scalars import (
     size,
     text,
 )
+from spooky.config.sessions import SESSION_PERSISTENCE
 from spooky.config.shapes import Field, ListOf, NamedGroup, OneOrMany, OrOff, Section
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -62,6 +64,7 @@ _WAIT = duration(0.001, DAY)
 _WAIT_OR_NONE = duration(0.001, DAY, zero=True)
 _NAME = text("a name without spaces, of at most 128 characters", r"^[!-~]{1,128}$")
 _GROUP_NAME = text("letters, digits, _, - or .", r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+_ZONE = text("a word such as eu-1a, of at most 64 characters", r"^[!-~]{1,64}$")
 
 # --- listeners --------------------------------------------------------------------------------
 
@@ -140,7 +143,7 @@ def _build_backend(values: dict[str, Any]) -> Backend:
 
 
 def _backend_parts(backend: Backend) -> dict[str, Any]:
-    return {"id": backend.id, "address": backend.address, "weight": backend.weight}
+    return {key: getattr(backend, key) for key in BACKEND.fields}
 
 
 BACKEND = Section(
@@ -153,7 +156,9 @@ BACKEND = Section(
             "`host:port` or `http://host:port` for cleartext HTTP/2 (prior knowledge), "
             "`https://host[:port]` for HTTP/2 over TLS; an IPv6 address stands in brackets.",
         ),
-        "weight": Field(integer(1, 1000)),
+        "weight": Field(integer(0, 1000)),
+        "priority": Field(integer(0, 127)),
+        "zone": Field(_ZONE),
     },
     _build_backend,
     _backend_parts,
@@ -192,6 +197,7 @@ TIMEOUTS = Section(
         "idle": Field(_WAIT_OR_NONE),
         "total": Field(_WAIT_OR_NONE),
         "queue": Field(_WAIT),
+        "deadline_header": Field(deadline_header()),
     },
 )
 
@@ -203,8 +209,9 @@ def _build_upstream(values: dict[str, Any]) -> Upstream:
 
 def _upstream_parts(upstream: Upstream) -> dict[str, Any]:
     parts = {key: getattr(upstream, key) for key in UPSTREAM.fields if key != "route"}
-    if upstream.health_check is None:
-        del parts["health_check"]
+    for key in ("health_check", "hedging", "session_persistence"):
+        if parts[key] is None:
+            del parts[key]
     return {"route": upstream.routes, **parts}
 
 
@@ -217,9 +224,14 @@ UPSTREAM = Section(
             "What the upstream serves: one route or a list of them.",
         ),
         "load_balancing": Field(BALANCING),
+        "slow_start": Field(_WAIT_OR_NONE),
+        "panic_threshold": Field(integer(0, 100)),
+        "session_persistence": Field(SESSION_PERSISTENCE),
         "backends": Field(ListOf(BACKEND, at_least=1), "missing; write [{address: HOST:PORT}]"),
         "tls": Field(UPSTREAM_TLS),
         "timeouts": Field(TIMEOUTS),
+        "retries": Field(RETRIES),
+        "hedging": Field(HEDGING),
         "health_check": Field(HEALTH_CHECK),
     },
     _build_upstream,
@@ -322,6 +334,7 @@ CONFIG = Section(
         "drain_timeout": Field(_WAIT_OR_NONE),
         "pid": Field(path()),
         "control": Field(path_or_off(), default="auto"),
+        "zone": Field(_ZONE),
     },
     _build_config,
 )

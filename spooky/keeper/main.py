@@ -1,9 +1,9 @@
 """The keeper process: what there must be one of beside many workers.
 
-It serves the admin endpoint from the shared memory, probes the backends (`prober.py`), and writes
-its own row and what it found of them. SIGQUIT and SIGTERM end it, the first after the answers that
-are under way; SIGUSR1 reopens the log. It is the last to go at shutdown, so that `/ready` says 503
-for as long as workers drain.
+It serves the admin endpoint and operators' commands, probes the backends (`prober.py`), and writes
+its own row and what the rows of the backends have of it. SIGQUIT and SIGTERM end it, the first
+after the answers that are under way; SIGUSR1 reopens the log. It is the last to go at shutdown, so
+that `/ready` says 503 for as long as workers drain.
 
 A rule: a fault in the prober ends the process, for the master starts another one.
 """
@@ -18,6 +18,7 @@ from spooky.errors import ExitCode
 from spooky.handover import KeeperSpec
 from spooky.keeper.admin import AdminEndpoint
 from spooky.keeper.control import LINE_BYTES, ControlEndpoint, Controls
+from spooky.keeper.eligibility import Eligibility
 from spooky.keeper.prober import Prober
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
@@ -55,6 +56,9 @@ class Keeper:
             server = await asyncio.start_server(self._endpoint.serve, sock=self._spec.admin)
         control = await self._listen_to_operators()
         beat = loop.create_task(self._beat())
+        spec = self._spec
+        eligibility = Eligibility(spec.config, spec.memory.backends, spec.backend_rows)
+        watch = loop.create_task(eligibility.watch())
         probing = loop.create_task(Prober(self._spec).run())
         self._announce()
         leaving = loop.create_task(self._leave.wait())
@@ -69,6 +73,7 @@ class Keeper:
             server.close()
             await self._drain()
         beat.cancel()
+        watch.cancel()
         return ExitCode.OK
 
     async def _listen_to_operators(self) -> asyncio.Server | None:

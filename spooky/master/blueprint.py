@@ -8,7 +8,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Resolved:
     config: Config
     identities: tuple[Any, ...]
     client_contexts: Mapping[str, ssl.SSLContext]
+    session_keys: Mapping[str, bytes]
+    """Of upstreams with a secret of their own, by name."""
     notices: tuple[str, ...] = ()
     """What the operator should know though it is no fault."""
 
@@ -98,11 +100,10 @@ class Estate:
         self.sockets = Sockets(self.fixed["steering"])
         if left is None:
             self.memory = SharedMemory.create(config.limits.backend_rows)
-            self._keys = SharedKeys(reset=secrets.token_bytes(32), token=secrets.token_bytes(32))
+            self._keys = SharedKeys(*(secrets.token_bytes(32) for _ in fields(SharedKeys)))
         else:
             self.memory = SharedMemory.attach(left["memory"], writable=True)
-            reset, token = bytes.fromhex(left["reset"]), bytes.fromhex(left["token"])
-            self._keys = SharedKeys(reset, token)
+            self._keys = SharedKeys(*(bytes.fromhex(left[one.name]) for one in fields(SharedKeys)))
             self.sockets.adopt(left["sockets"])
         self._control = _adopted(self.fixed["control"], left["control"]) if left else None
 
@@ -111,8 +112,7 @@ class Estate:
         return {
             "fixed": self.fixed,
             "memory": self.memory.fd,
-            "reset": self._keys.reset.hex(),
-            "token": self._keys.token.hex(),
+            **{name: key.hex() for name, key in asdict(self._keys).items()},
             "sockets": self.sockets.describe(),
             "control": self._control.socket.fileno() if self._control else None,
         }
@@ -155,6 +155,7 @@ class Estate:
             client_contexts=blueprint.resolved.client_contexts,
             mailboxes=self.sockets.mailboxes_of(child.slot),
             keys=self._keys,
+            session_keys=blueprint.resolved.session_keys,
             backend_rows=blueprint.backend_rows,
             ready_fd=child.ready_writer,
             memory=self.memory,

@@ -12,6 +12,7 @@ from spooky.protocol.messages import Headers
 
 _PROBLEM, _JSON, _PLAIN = b"application/problem+json", b"application/json", b"text/plain"
 _TEXT_RANGES = frozenset((b"text/plain", b"text/html", b"text/*"))
+_DEADLINE_EXCEEDED = b"4"
 _NO_PHRASE = "Client Closed Request"
 """What nginx, from which it comes, calls 499; no client is there to read it."""
 
@@ -34,6 +35,22 @@ def error_reply(kind: Kind, request_id: bytes, accept: bytes | None) -> tuple[in
     if consequence.retry_after:
         headers.append((b"retry-after", b"%d" % consequence.retry_after))
     return consequence.status, headers, body
+
+
+def grpc_deadline_reply(kind: Kind, request_id: bytes) -> tuple[int, Headers, bytes]:
+    """Return the response to a gRPC call that took too long: DEADLINE_EXCEEDED.
+
+    A response of fields alone, "Trailers-Only" in the gRPC over HTTP/2 protocol; a client of gRPC
+    would take the status 504 for UNAVAILABLE.
+    """
+    headers: Headers = [
+        (b"content-type", b"application/grpc"),
+        (b"grpc-status", _DEADLINE_EXCEEDED),
+        (b"grpc-message", CONSEQUENCES[kind].text.encode("ascii")),
+    ]
+    if request_id:
+        headers.append((b"x-request-id", request_id))
+    return 200, headers, b""
 
 
 def error_body(kind: Kind, request_id: bytes, accept: bytes | None) -> tuple[bytes, bytes]:

@@ -10,6 +10,7 @@ Rows are told apart by the whole SHA-256 of the identity, of which the key is th
 that two identities with the same key are two rows.
 """
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from enum import IntEnum
 from hashlib import sha256
@@ -65,6 +66,11 @@ class BackendColumn(IntEnum):
     """Packed `ProbeCounts`. Of the keeper."""
     PROBE_DUE_MS = 18
     """The monotonic clock when it is to be probed next; 0: not known. Of the keeper."""
+    USE = 22
+    """A `Use`. Of the keeper."""
+    LAST_ILL_MS = 23
+    """The monotonic clock when it was last seen out of service, by health, breaker or the
+    operator's word; 0: never. Of the keeper."""
 
 
 class Health(IntEnum):
@@ -112,6 +118,41 @@ class Breaker(IntEnum):
     OPEN = 1
     HALF_OPEN = 2
     """A few pass, to see."""
+
+
+class Use(IntEnum):
+    """What all rules together make of a backend; the names are those of `policy.eligibility`.
+
+    Where it is in several upstreams, what the last of them makes of it.
+    """
+
+    UNKNOWN = 0
+    SERVING = 1
+    SLOW_START = 2
+    DEGRADED = 3
+    PANIC = 4
+    STANDBY = 5
+    OTHER_ZONE = 6
+    NO_WEIGHT = 7
+    DRAINING = 8
+    OUT = 9
+    BREAKER_OPEN = 10
+    UNHEALTHY = 11
+    EJECTED = 12
+
+
+class Fitness(NamedTuple):
+    """What a row says of whether its backend may be asked, as `policy.eligibility` wants it."""
+
+    is_out: bool
+    is_draining: bool
+    is_breaker_open: bool
+    is_unhealthy: bool
+    is_ejected: bool
+    part: float
+    """Of its weight that it has now."""
+    well_for: float
+    """Seconds since it was last seen out of service; infinite: it never was."""
 
 
 class BackendRow:
@@ -184,6 +225,39 @@ class BackendRow:
         if is_set and cells[BackendColumn.WEIGHT_SET_OVER] == cells[BackendColumn.WEIGHT]:
             return is_set - 1
         return configured
+
+    @property
+    def is_ill(self) -> bool:
+        """Whether it is out of service for now, and comes back to a slow start."""
+        cells = self._cells
+        return (
+            cells[BackendColumn.DUTY] == Duty.OUT
+            or self.health in OUT_OF_HEALTH
+            or cells[BackendColumn.BREAKER] != Breaker.CLOSED
+        )
+
+    def deciding(self) -> list[int]:
+        """Read the cells that `fitness` and `weight_of` go by, time aside: unchanged, so are they.
+
+        What changes with every probe is not among them.
+        """
+        found = self._cells[BackendColumn.WEIGHT : BackendColumn.BREAKER + 1].tolist()
+        found += self._cells[BackendColumn.WEIGHT_SET : BackendColumn.FORCED_HEALTH + 1].tolist()
+        return found
+
+    def fitness(self, now_ms: int) -> Fitness:
+        """Say whether the backend may be asked."""
+        cells = self._cells
+        last_ill_ms = cells[BackendColumn.LAST_ILL_MS]
+        return Fitness(
+            is_out=cells[BackendColumn.DUTY] == Duty.OUT,
+            is_draining=cells[BackendColumn.DUTY] == Duty.DRAINING,
+            is_breaker_open=cells[BackendColumn.BREAKER] == Breaker.OPEN,
+            is_unhealthy=self.health in OUT_OF_HEALTH,
+            is_ejected=False,
+            part=1 - min(cells[BackendColumn.WEIGHT_CUT], 1000) / 1000,
+            well_for=(now_ms - last_ill_ms) / 1000 if last_ill_ms else math.inf,
+        )
 
     def effective_weight(self) -> int:
         """Say what of its weight the backend has now; 1 at least while it has any at all."""

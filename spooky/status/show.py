@@ -106,12 +106,18 @@ def _memory(octets: int | None) -> str:
     return "-" if octets is None else f"{octets / _MIB:.0f} MiB"
 
 
+_NOTABLE_USES = frozenset(("slow_start", "panic", "standby", "other_zone", "ejected"))
+"""What the other columns do not say."""
+
+
 def _backend(one: BackendStatus) -> tuple[str, ...]:
     health = f"{one.health} (forced)" if one.health_forced else one.health
     if one.duty != "serving":
         health += f", {one.duty}"
     if one.breaker != "closed":
         health += f", breaker {one.breaker.replace('_', ' ')}"
+    if one.use in _NOTABLE_USES:
+        health += f", {one.use.replace('_', ' ')}"
     reduced = f"{one.effective_weight} of " if one.effective_weight != one.weight else ""
     timed = sum(bucket.count for bucket in one.latency)
     return (

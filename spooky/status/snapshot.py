@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import psutil
 
-from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty
+from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Use
 from spooky.shm.clock import now_ms
 from spooky.shm.instance import Admission, Cell, Change, Instance, Serving
 from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState, ProcessTable, Row
@@ -130,6 +130,9 @@ class BackendStatus:
     """`serving`, `draining` or `out`."""
     breaker: str
     """`closed`, `open` or `half_open`."""
+    use: str
+    """What all rules together make of it: `serving`, `slow_start`, `degraded`, `panic`, `standby`,
+    `other_zone`, or why it gets nothing."""
     weight: int
     effective_weight: int
     connections: int
@@ -341,6 +344,7 @@ def _backend(row: BackendRow, total: TrafficTotal, moment_ms: int) -> BackendSta
         health_forced=row.get(BackendColumn.FORCED_HEALTH) != 0,
         duty=Duty(row.get(BackendColumn.DUTY)).name.lower(),
         breaker=Breaker(row.get(BackendColumn.BREAKER)).name.lower(),
+        use=Use(row.get(BackendColumn.USE)).name.lower(),
         weight=row.get(BackendColumn.WEIGHT),
         effective_weight=row.effective_weight(),
         connections=total.get(TrafficColumn.CONNECTIONS),

@@ -34,12 +34,13 @@ class Trying(Protocol):
 class Attempt:
     """A try at `target` (pool.StreamHandler)."""
 
-    __slots__ = ("_exchange", "_ticket", "sent_at", "stream", "target")
+    __slots__ = ("_exchange", "_ticket", "began_at", "sent_at", "stream", "target")
 
-    def __init__(self, exchange: Trying, target: Target) -> None:
+    def __init__(self, exchange: Trying, target: Target, now: float) -> None:
         self._exchange = exchange
         self._ticket: Ticket | None = None
         self.target = target
+        self.began_at = now
         self.stream: BackendStream | None = None
         """None before there is one, and once it is over."""
         self.sent_at = 0.0

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from spooky.errors import Kind
+from spooky.policy.persistence import Session
 from spooky.protocol.messages import Headers, Path, RequestHead
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Call:
     connection: bytes
     group: "UpstreamGroup"
     """The upstream that serves it."""
+    session: Session | None = None
+    """Which backend the client had before, where its upstream keeps sessions."""
     response_fields: Headers = field(default_factory=list)
     """Fields that policies add to the response, whoever answers."""
     passed: "list[Gate]" = field(default_factory=list)

@@ -34,6 +34,7 @@ from spooky.worker.intake import Intake, Port, Reader, Welcome
 from spooky.worker.membership import Membership
 from spooky.worker.observe import Observer
 from spooky.worker.services import Services
+from spooky.worker.sessions import keep_sessions
 from spooky.worker.steering import Steerer
 from spooky.worker.traffic import BackendTraffic
 from spooky.worker.udp import UdpSocket
@@ -68,6 +69,7 @@ class Worker:
         config = spec.config
         self._access = _open_access(config.log)
         self._upstreams = make_upstreams(config, spec.client_contexts, loop, random.random)
+        keep_sessions(self._upstreams.groups, config.upstream, spec.keys.session, spec.session_keys)
         self._traffic = BackendTraffic(
             spec.memory.traffic, spec.slot, spec.backend_rows, self._upstreams.pools()
         )
@@ -92,7 +94,7 @@ class Worker:
         )
         self._sweep = Sweep(self._services)
         self._membership = Membership(
-            self._upstreams.groups, spec.memory.backends, spec.backend_rows, loop
+            self._upstreams.groups, spec.memory.backends, spec.backend_rows, loop, config.zone
         )
         self._row = spec.memory.processes.row(spec.slot)
         pools = self._upstreams.pools()

@@ -1,26 +1,21 @@
 """Which backends may be asked now, as everybody in the instance sees it.
 
 It looks at the rows of the backends in shared memory, over and over, and tells an upstream's
-balancer when something has changed. It writes nothing. Every worker looks at the same cells, so
-all of them follow within one interval of whoever wrote.
+balancer when something has changed (`policy.eligibility` says what). It writes nothing. Every
+worker looks at the same cells, so all of them follow within one interval of whoever wrote.
 """
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
-from spooky.shm.backends import (
-    OUT_OF_HEALTH,
-    BackendColumn,
-    BackendRow,
-    BackendTable,
-    Breaker,
-    Duty,
-)
+from spooky.policy.census import Census, Place
+from spooky.shm.backends import BackendTable
+from spooky.shm.clock import now_ms
 from spooky.worker.upstreams import UpstreamGroup
 
 INTERVAL_S: Final = 0.02
-_WATCHED: Final = slice(BackendColumn.WEIGHT, BackendColumn.FORCED_HEALTH + 1)
 
 
 class Membership:
@@ -32,25 +27,22 @@ class Membership:
         table: BackendTable,
         rows: Mapping[str, int],
         loop: asyncio.AbstractEventLoop,
+        zone: str | None = None,
     ) -> None:
-        """Take the upstreams, and the row of each backend by its identity."""
+        """Take the upstreams, and the row of each backend by its identity.
+
+        `zone` is where this instance stands.
+        """
         self._loop = loop
-        self._rows = {number: table.row(number) for number in set(rows.values())}
-        self._groups = [
-            (group, [self._rows[rows[backend.identity]] for backend in group.backends])
-            for group in groups
-        ]
-        self._seen: dict[int, list[int]] = {}
+        self._watched = [_Watched(group, table, rows, zone) for group in groups]
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Look now, and from now on."""
         self._handle = self._loop.call_later(INTERVAL_S, self.start)
-        seen = {number: row.read(_WATCHED) for number, row in self._rows.items()}
-        if seen != self._seen:
-            self._seen = seen
-            for group, rows in self._groups:
-                _reweigh(group, rows)
+        moment_ms = now_ms()
+        for watched in self._watched:
+            watched.look(moment_ms)
 
     def stop(self) -> None:
         """Look no more."""
@@ -58,17 +50,29 @@ class Membership:
             self._handle.cancel()
 
 
-def _reweigh(group: UpstreamGroup, rows: list[BackendRow]) -> None:
-    weights = [
-        row.weight_of(backend.weight) if _may_serve(row) else 0
-        for backend, row in zip(group.backends, rows, strict=True)
-    ]
-    group.reweigh(weights)
+class _Watched:
+    """An upstream, and what was last made of its backends."""
 
+    def __init__(
+        self, group: UpstreamGroup, table: BackendTable, rows: Mapping[str, int], zone: str | None
+    ) -> None:
+        self._group = group
+        self._census = Census(
+            [
+                Place(one.weight, one.priority, one.zone or "", table.row(rows[one.identity]))
+                for one in group.backends
+            ],
+            replace(group.rules, zone=zone or ""),
+        )
+        self._weights: tuple[int, ...] | None = None
 
-def _may_serve(row: BackendRow) -> bool:
-    return (
-        row.get(BackendColumn.DUTY) == Duty.SERVING
-        and row.health not in OUT_OF_HEALTH
-        and row.get(BackendColumn.BREAKER) != Breaker.OPEN
-    )
+    def look(self, moment_ms: int) -> None:
+        """Look at the backends; the balancer hears of it only if a weight has changed."""
+        weighing = self._census.take(moment_ms)
+        if weighing is None:
+            return
+        if self._group.sessions is not None:
+            self._group.sessions.keeps = weighing.keeps
+        if weighing.weights != self._weights:
+            self._weights = weighing.weights
+            self._group.reweigh(weighing.weights)

@@ -29,6 +29,7 @@ class Outcome:
     backend: str
     backend_duration: float
     retries: int
+    """Tries after the first, hedges among them."""
     error: Kind | None
     detail: str
 
@@ -48,6 +49,9 @@ class Traffic(Protocol):
 
     def record_retry(self, upstream: str, backend: str, kind: Kind) -> None:
         """Count an attempt that failed and that another one follows."""
+
+    def record_given_up(self, upstream: str, backend: str) -> None:
+        """Count an attempt that was given up beside another one."""
 
 
 def _text(octets: bytes) -> str:
@@ -135,6 +139,11 @@ class Observer:
         """Count an attempt that failed and that another one follows."""
         if self._traffic is not None:
             self._traffic.record_retry(upstream, backend, kind)
+
+    def record_given_up(self, upstream: str, backend: str) -> None:
+        """Count an attempt that was given up beside another one."""
+        if self._traffic is not None:
+            self._traffic.record_given_up(upstream, backend)
 
     def take_count(self) -> int:
         """Return how many exchanges have ended since the last call."""

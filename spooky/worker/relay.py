@@ -9,7 +9,7 @@ import logging
 import time
 
 from spooky.errors import CONSEQUENCES, H3_OF_H2, H2Code, H3Code, Kind
-from spooky.policy.retry import may_retry
+from spooky.policy.retry import Verdict
 from spooky.protocol import headers
 from spooky.protocol.exchange import State, Step, next_state
 from spooky.protocol.messages import (
@@ -33,18 +33,20 @@ from spooky.worker.deadlines import Progress
 from spooky.worker.observe import Outcome
 from spooky.worker.response import Response
 from spooky.worker.services import Connection, Services
+from spooky.worker.tries import Tries
 from spooky.worker.upload import Upload
 
 log = logging.getLogger("spooky.relay")
 
 _LEFT = frozenset((Kind.CLIENT_RESET, Kind.CLIENT_GONE))
+_TOLD = frozenset((Verdict.BUDGET_SPENT, Verdict.NO_TIME, Verdict.NOT_REPLAYABLE))
+"""Why a request was not tried again, where the log would not show it otherwise."""
 
 
 class Exchange:
     """A request and its response."""
 
     __slots__ = (
-        "_attempt",
         "_call",
         "_client",
         "_engine",
@@ -52,11 +54,10 @@ class Exchange:
         "_request",
         "_request_id",
         "_response",
-        "_retries",
         "_services",
         "_state",
         "_stream",
-        "_tried",
+        "_tries",
         "_upload",
     )
 
@@ -72,12 +73,9 @@ class Exchange:
         self._request: RequestHead | None = None
         self._request_id = b""
         self._call: Call | None = None
-        self._attempt: Attempt | None = None
-        """The last one, also when it is over."""
-        self._tried: list[int] = []
+        self._tries: Tries | None = None
         self._upload: Upload | None = None
         self._response = Response(engine, stream)
-        self._retries = 0
         services.exchanges.add(self)
 
     # --- the request ------------------------------------------------------------------------
@@ -105,36 +103,25 @@ class Exchange:
             return
         client = self._client
         self._call = Call(head, host, client.path, client.name, group)
+        self._tries = Tries(self, self._call, self._upload, services, self._request_id)
+        if not self._tries.note_deadline(self._progress.started_at):
+            self.fail(Kind.DEADLINE, "no time was left when the request came")
+            return
         self._state = next_state(self._state, Step.ROUTE)
         self._enter()
 
     def _enter(self) -> None:
         """Pass the gates, then ask a backend."""
         assert self._call is not None
+        assert self._tries is not None
         match pass_gates(self._call.group.gates, self._call, self):
             case None:
-                self._ask(Kind.NO_BACKEND, "every backend is out of service")
+                if not self._tries.first():
+                    self.fail(Kind.NO_BACKEND, "every backend is out of service")
             case Refusal() as refusal:
                 self.fail(refusal.kind, refusal.detail)
             case Hold.HELD:
                 pass
-
-    def _ask(self, kind: Kind, detail: str) -> None:
-        """Ask a backend that was not asked yet; if there is none, fail with `kind`."""
-        assert self._call is not None
-        group = self._call.group
-        target = group.pick(self._call, self._tried)
-        if target is None:
-            self.fail(kind, detail)
-            return
-        if self._attempt is not None:
-            self._services.observer.record_retry(group.name, self._attempt.target.id, kind)
-        self._tried.append(target.index)
-        self._attempt = Attempt(self, target)
-        client, request_id = self._call.client, self._request_id
-        self._attempt.start(
-            headers.forward_request(self._call.head, client, request_id, target.scheme)
-        )
 
     # --- gates (call.Held) ------------------------------------------------------------------
 
@@ -172,7 +159,8 @@ class Exchange:
             case Trailers():
                 self._on_request_trailers(event)
             case Writable():
-                self._response.repay(self._attempt.stream if self._attempt else None)
+                attempt = self._tries.current if self._tries else None
+                self._response.repay(attempt.stream if attempt else None)
             case Reset() | Stopped():
                 self.fail(Kind.CLIENT_RESET, f"code {event.code:#x}")
         self._client.touch()
@@ -192,19 +180,20 @@ class Exchange:
         """Send the content of the request: its head has been sent."""
         assert self._upload is not None
         assert attempt.stream is not None
-        self._state = next_state(self._state, Step.STREAM)
+        if self._state is State.WAITING:
+            self._state = next_state(self._state, Step.STREAM)
         self._progress.active_at = attempt.sent_at
         self._upload.attach(attempt.stream)
 
     @contained
-    def on_no_stream(self, _attempt: Attempt, kind: Kind, detail: str) -> None:
+    def on_no_stream(self, attempt: Attempt, kind: Kind, detail: str) -> None:
         """Try elsewhere, or give up: the backend has no stream for us."""
-        self._attempt_failed(kind, detail, unprocessed=True)
+        self._attempt_failed(attempt, kind, detail, unprocessed=True)
 
     @contained
-    def on_lost(self, _attempt: Attempt, detail: str, unprocessed: bool) -> None:
+    def on_lost(self, attempt: Attempt, detail: str, unprocessed: bool) -> None:
         """Try elsewhere, or give up: the connection to the backend died."""
-        self._attempt_failed(Kind.BACKEND_GONE, detail, unprocessed=unprocessed)
+        self._attempt_failed(attempt, Kind.BACKEND_GONE, detail, unprocessed=unprocessed)
 
     @contained
     def on_event(self, attempt: Attempt, event: StreamEvent) -> None:
@@ -217,74 +206,102 @@ class Exchange:
                 if event.end:
                     self._complete()
             case ResponseHead():
-                self._on_response_head(event)
+                self._on_response_head(attempt, event)
             case Writable():
                 self._upload.pump()
             case Trailers():
                 self._engine.send_trailers(self._stream, headers.forward_trailers(event.headers))
                 self._complete()
             case Interim():
-                fields = headers.forward_interim(event.headers)
-                self._engine.send_interim(self._stream, event.status, fields)
+                self._on_interim(event)
             case Malformed():
-                self.fail(Kind.BAD_RESPONSE, event.reason)
+                self._attempt_failed(attempt, Kind.BAD_RESPONSE, event.reason, unprocessed=False)
             case Reset():
                 attempt.stream = None
-                self._on_backend_reset(event)
+                self._on_backend_reset(attempt, event)
         self._client.touch()
 
-    def _on_response_head(self, head: ResponseHead) -> None:
+    def _on_interim(self, interim: Interim) -> None:
+        assert self._tries is not None
+        if self._tries.is_alone():
+            # Of two responses only one will be the client's.
+            fields = headers.forward_interim(interim.headers)
+            self._engine.send_interim(self._stream, interim.status, fields)
+
+    def _on_response_head(self, attempt: Attempt, head: ResponseHead) -> None:
         assert self._upload is not None
+        assert self._call is not None
+        assert self._tries is not None
+        if head.status in self._call.group.repetition.policy.statuses and self._goes_on(
+            self._tries.failed(attempt, Kind.BAD_STATUS, unprocessed=False)
+        ):
+            return
+        self._tries.won(attempt, self._progress.active_at)
         self._state = next_state(self._state, Step.HEAD)
         self._upload.release()
+        if self._call.group.sessions is not None:
+            self._call.group.sessions.bind(self._call, attempt.target.index)
         fields = headers.forward_response(head, self._request_id)
         self._response.head(head.status, fields + self._added_fields(), end=head.end)
         if head.end:
             self._complete()
 
-    def _on_backend_reset(self, event: Reset) -> None:
+    def _on_backend_reset(self, attempt: Attempt, event: Reset) -> None:
         code = H3_OF_H2.get(event.code, H3Code.INTERNAL_ERROR)
         detail = f"the backend reset the stream with code {event.code:#x}"
-        self._attempt_failed(Kind.BACKEND_RESET, detail, unprocessed=event.unprocessed, code=code)
+        kind, unprocessed = Kind.BACKEND_RESET, event.unprocessed
+        self._attempt_failed(attempt, kind, detail, unprocessed=unprocessed, code=code)
 
     def _attempt_failed(
-        self, kind: Kind, detail: str, *, unprocessed: bool, code: H3Code | None = None
+        self,
+        attempt: Attempt,
+        kind: Kind,
+        detail: str,
+        *,
+        unprocessed: bool,
+        code: H3Code | None = None,
     ) -> None:
         """Ask another backend where that is safe, else fail the exchange."""
         if self._state is State.DONE:
             return
-        assert self._upload is not None
-        assert self._request is not None
-        retry = self._state is not State.RESPONDING and may_retry(
-            kind,
-            self._request.method,
-            unprocessed=unprocessed,
-            replayable=self._upload.replayable,
-            retries=self._retries,
-        )
-        if not retry:
+        assert self._tries is not None
+        if self._state is State.RESPONDING:
             self.fail(kind, detail, code)
             return
-        if unprocessed and self._state is State.SENT:
-            # It is not down, it only refused this stream: its next connection will do as well.
-            self._tried.clear()
-        self._retries += 1
+        verdict = self._tries.failed(attempt, kind, unprocessed=unprocessed)
+        if not self._goes_on(verdict):
+            told = f"{detail}; {verdict.value}" if verdict in _TOLD else detail
+            self.fail(kind, told, code)
+
+    def _goes_on(self, verdict: Verdict) -> bool:
+        """Try again if that is what was decided; say whether another try runs or will."""
+        if verdict is not Verdict.AGAIN:
+            return verdict is Verdict.GOES_ON
+        assert self._upload is not None
+        assert self._tries is not None
         self._upload.detach()
         self._state = next_state(self._state, Step.RETRY)
-        self._ask(kind, detail)
+        self._tries.again()
+        return True
 
     # --- time -------------------------------------------------------------------------------
 
     @contained
     def check_time(self, now: float) -> None:
         """Fail if the exchange has been waiting for longer than its upstream allows."""
-        if self._call is None or self._upload is None:
+        if self._call is None or self._upload is None or self._tries is None:
             return
         self._progress.note_unread(self._engine.unacknowledged(self._stream), now)
         timeouts = self._call.group.timeouts
         kind = self._progress.overdue(timeouts, self._state, self._upload, self._response.owed, now)
         if kind is not None:
             self.fail(kind, f"after {now - self._progress.started_at:.1f} s")
+        elif self._state is not State.RESPONDING:
+            late = self._tries.overdue(self._progress.active_at, now)
+            if late is not None:
+                detail = f"after {now - late.began_at:.1f} s"
+                unsent = not late.sent_at
+                self._attempt_failed(late, Kind.TRY_TIMEOUT, detail, unprocessed=unsent)
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -294,7 +311,7 @@ class Exchange:
         if not self._upload.finished:
             # The backend has answered without waiting for all of the request; neither side
             # needs the rest (RFC 9114 section 4.1).
-            self._cancel_attempt(H2Code.NO_ERROR)
+            self._cancel_tries(H2Code.NO_ERROR)
         self._finish(None, "")
 
     def fail(self, kind: Kind, detail: str, code: H3Code | None = None) -> None:
@@ -306,7 +323,7 @@ class Exchange:
             self._response.reset(code or consequence.h3_code, consequence.status)
         else:
             self._response.answer(kind, self._request, self._request_id, self._added_fields())
-        self._cancel_attempt(H2Code.CANCEL)
+        self._cancel_tries(H2Code.CANCEL)
         self._finish(kind, detail)
         self._client.touch()
 
@@ -321,16 +338,16 @@ class Exchange:
     def abandon(self, reason: str) -> None:
         """End because the client connection is over; there is nobody to tell."""
         if self._state is not State.DONE:
-            self._cancel_attempt(H2Code.CANCEL)
+            self._cancel_tries(H2Code.CANCEL)
             self._response.status = self._response.status or CONSEQUENCES[Kind.CLIENT_GONE].status
             self._end(Kind.CLIENT_GONE, reason)
 
     def _added_fields(self) -> Headers:
         return self._call.response_fields if self._call is not None else []
 
-    def _cancel_attempt(self, code: H2Code) -> None:
-        if self._attempt is not None:
-            self._attempt.cancel(code)
+    def _cancel_tries(self, code: H2Code) -> None:
+        if self._tries is not None:
+            self._tries.cancel(code)
 
     def _finish(self, kind: Kind | None, detail: str) -> None:
         if self._upload is None or not self._upload.finished:
@@ -342,6 +359,8 @@ class Exchange:
         self._state = next_state(self._state, Step.END)
         if self._upload is not None:
             self._upload.settle()
+        if self._tries is not None:
+            self._tries.end()
         if self._call is not None and self._call.passed:
             leave_gates(self._call)
         self._services.exchanges.discard(self)
@@ -350,7 +369,8 @@ class Exchange:
 
     def _outcome(self, kind: Kind | None, detail: str) -> Outcome:
         now = time.monotonic()
-        request, attempt = self._request, self._attempt
+        request, tries = self._request, self._tries
+        attempt = tries.last if tries is not None else None
         sent_at = attempt.sent_at if attempt is not None else 0.0
         return Outcome(
             request_id=self._request_id,
@@ -365,7 +385,7 @@ class Exchange:
             upstream=self._call.group.name if self._call else "",
             backend=attempt.target.id if attempt else "",
             backend_duration=now - sent_at if sent_at else 0.0,
-            retries=self._retries,
+            retries=tries.retries if tries is not None else 0,
             error=kind,
             detail=detail,
         )

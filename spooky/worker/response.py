@@ -6,8 +6,11 @@ It counts what was sent and what the client has not made room for yet; it never 
 from typing import Protocol
 
 from spooky.errors import H3Code, Kind
+from spooky.policy.deadline import is_grpc_call
 from spooky.protocol import headers, replies
 from spooky.protocol.messages import Body, DownstreamEngine, Headers, RequestHead
+
+_TOO_LATE = 504
 
 
 class Creditor(Protocol):
@@ -56,6 +59,8 @@ class Response:
         """Send the response that a failure has, with fields that are `added` to it."""
         accept = headers.accept_of(request) if request is not None else None
         status, fields, body = replies.error_reply(kind, request_id, accept)
+        if status == _TOO_LATE and request is not None and is_grpc_call(request.headers):
+            status, fields, body = replies.grpc_deadline_reply(kind, request_id)
         if request is not None and request.method == b"HEAD":
             body = b""
         self.sent_bytes = len(body)

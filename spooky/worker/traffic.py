@@ -80,6 +80,10 @@ class BackendTraffic:
         cells[_RETRIES] += 1
         cells[_FAILED[kind]] += 1
 
+    def record_given_up(self, upstream: str, backend: str) -> None:
+        """Add an attempt beside another one that neither failed nor answered."""
+        self._cells[upstream, backend][_REQUESTS] += 1
+
     def publish_gauges(self) -> None:
         """Write what is open at this moment."""
         for row, pools in self._pools.items():

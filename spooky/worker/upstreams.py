@@ -9,12 +9,15 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from spooky.config.model import Backend, Config, Limits, Timeouts, Upstream
+from spooky.config.model import Backend, Config, Timeouts, Upstream
 from spooky.policy.balance import Balancer, make_balancer
+from spooky.policy.eligibility import Rules
 from spooky.policy.routing import RouteTable, Rule
 from spooky.worker.call import Call, Gate
 from spooky.worker.connect import Endpoint
 from spooky.worker.pool import Pool
+from spooky.worker.repetition import Repetition, make_repetition
+from spooky.worker.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class UpstreamGroup:
         upstream: Upstream,
         pools: list[Pool],
         balance: Callable[[Sequence[int]], Balancer],
+        repetition: Repetition,
     ) -> None:
         """`balance` makes a balancer for the backends' effective weights."""
         self.name = upstream.name
@@ -42,6 +46,10 @@ class UpstreamGroup:
         self.pools = pools
         self.backends = upstream.backends
         self.gates: tuple[Gate, ...] = ()
+        self.repetition = repetition
+        self.rules = Rules(upstream.slow_start, upstream.panic_threshold / 100)
+        self.sessions: Sessions | None = None
+        """None: each request may go anywhere."""
         self._balance = balance
         self._balancer = balance([backend.weight for backend in upstream.backends])
         self._targets = [
@@ -49,8 +57,14 @@ class UpstreamGroup:
             for index, (backend, pool) in enumerate(zip(upstream.backends, pools, strict=True))
         ]
 
-    def pick(self, _call: Call, exclude: list[int]) -> Target | None:
+    def pick(self, call: Call, exclude: list[int]) -> Target | None:
         """Pick a backend, none of those in `exclude`; None if there is none."""
+        if self.sessions is not None and call.session is not None:
+            place = self.sessions.held_by(call.session, exclude)
+            if place is not None:
+                return self._targets[place]
+            if not self.sessions.may_move:
+                return None
         index = self._balancer.pick(exclude)
         return None if index is None else self._targets[index]
 
@@ -90,6 +104,7 @@ class Upstreams:
                 group.timeouts.response_header,
                 group.timeouts.idle,
                 group.timeouts.total,
+                group.repetition.policy.per_try_timeout,
             )
             if timeout
         ]
@@ -111,7 +126,7 @@ def make_upstreams(
         [
             (
                 upstream,
-                _make_group(upstream, contexts.get(upstream.name), config.limits, loop, rand),
+                _make_group(upstream, contexts.get(upstream.name), config, loop, rand),
             )
             for upstream in config.upstream
         ]
@@ -121,7 +136,7 @@ def make_upstreams(
 def _make_group(
     upstream: Upstream,
     context: ssl.SSLContext | None,
-    limits: Limits,
+    config: Config,
     loop: asyncio.AbstractEventLoop,
     rand: Callable[[], float],
 ) -> UpstreamGroup:
@@ -133,11 +148,14 @@ def _make_group(
                 upstream.tls.server_name,
                 upstream.name,
             ),
-            limits,
+            config.limits,
             upstream.timeouts,
             loop,
         )
         for backend in upstream.backends
     ]
     kind = upstream.load_balancing.type
-    return UpstreamGroup(upstream, pools, lambda weights: make_balancer(kind, weights, rand))
+    repetition = make_repetition(upstream, config.worker_processes, loop.time(), rand)
+    return UpstreamGroup(
+        upstream, pools, lambda weights: make_balancer(kind, weights, rand), repetition
+    )

@@ -1,5 +1,6 @@
 """Odd things that files have in them, each with exactly the messages that it must give."""
 
+from spooky.config.tables import UPSTREAM as UPSTREAM_KEYS
 from tests.config.broken import (
     DURATION,
     LISTEN,
@@ -17,7 +18,7 @@ from tests.config.broken import (
 
 TOP_KEYS = (
     "version, worker_processes, listen, upstream, user, group, admin, log, limits, dns, steering, "
-    "worker_timeout, watch, drain_timeout, pid, control"
+    "worker_timeout, watch, drain_timeout, pid, control, zone"
 )
 NO_ENCODING = (
     "is no percent-encoding: two hexadecimal digits follow a %; the % itself is written %25"
@@ -80,8 +81,7 @@ YAML = (
     semantic(
         "section that contains itself",
         LISTEN + "upstream: &u {api: *u}\n",
-        "upstream.api.api: unknown key; known here: route, load_balancing, backends, tls, "
-        "timeouts, health_check (line 2)",
+        f"upstream.api.api: unknown key; known here: {', '.join(UPSTREAM_KEYS.fields)} (line 2)",
         "upstream.api.backends: missing; write [{address: HOST:PORT}] (line 2)",
         "upstream.api.route: missing; write {path_prefix: /} to take every request (line 2)",
     ),

@@ -194,14 +194,14 @@ UPSTREAMS = (
 BACKENDS = (
     structural(
         "weight of nothing",
-        with_backend('{id: two, address: "h:1", weight: 0}'),
-        "upstream.api.backends[1].weight: expected 1..1000, got 0 (line 7)",
+        with_backend('{id: two, address: "h:1", weight: 1001}'),
+        "upstream.api.backends[1].weight: expected 0..1000, got 1001 (line 7)",
     ),
     structural(
         "text for a backend",
         with_backend('"10.0.0.2:8080"'),
         "upstream.api.backends[1]: expected a mapping with the keys id, address, weight, "
-        'got "10.0.0.2:8080" (line 7)',
+        'priority, zone, got "10.0.0.2:8080" (line 7)',
     ),
     structural(
         "no address",
@@ -213,7 +213,7 @@ BACKENDS = (
         "id twice, beside another fault",
         with_backend('{id: one, address: "h:1", weight: 2000}'),
         "upstream.api.backends[1].id: one is already the id of backends[0] (line 7)",
-        "upstream.api.backends[1].weight: expected 1..1000, got 2000 (line 7)",
+        "upstream.api.backends[1].weight: expected 0..1000, got 2000 (line 7)",
     ),
     semantic(
         "address twice",
@@ -264,4 +264,39 @@ BACKENDS = (
     ),
 )
 
-TABLE = (*UPSTREAMS, *BACKENDS)
+CHOICE = (
+    semantic(
+        "cookies of the same name",
+        LISTEN
+        + "upstream:\n"
+        + "".join(
+            f"  {name}:\n    route: {{path_prefix: /{name}}}\n    backends: [{{address: 'h:1'}}]\n"
+            "    session_persistence: {name: sid}\n"
+            for name in ("api", "web")
+        ),
+        "upstream.web.session_persistence.name: sid is already the cookie of api: each would undo "
+        "what the other did (line 10)",
+    ),
+    semantic(
+        "a cookie that no browser takes",
+        with_upstream("session_persistence: {name: __Host-sid, path: /app}\n"),
+        "upstream.api.session_persistence.path: expected /, without which browsers refuse "
+        "__Host-sid, got /app (line 7)",
+    ),
+    structural(
+        "odd sessions, tiers and zones",
+        with_upstream(
+            "panic_threshold: 101\n"
+            "session_persistence: {type: ip, name: 'a b', timeout: 0.5s, path: /;x}\n"
+        ),
+        "upstream.api.panic_threshold: expected 0..100, got 101 (line 7)",
+        "upstream.api.session_persistence.name: expected a cookie's name: letters, digits and "
+        '!#$%&\'*+.^_`|~-, at most 64 of them, got "a b" (line 8)',
+        "upstream.api.session_persistence.path: expected a path that begins with /, without ;, "
+        "got /;x (line 8)",
+        "upstream.api.session_persistence.timeout: expected 0 or 1s..8760h, got 0.5s (line 8)",
+        "upstream.api.session_persistence.type: expected cookie, got ip (line 8)",
+    ),
+)
+
+TABLE = (*UPSTREAMS, *BACKENDS, *CHOICE)

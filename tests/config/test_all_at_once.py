@@ -83,7 +83,7 @@ lisen:
 upstream:
   api:
     route: {host: a, path: /x}
-    backends: [{address: "h:1", weight: 0}]
+    backends: [{address: "h:1", weight: 1001}]
   api:
     route: {host: "*"}
     backends: 5
@@ -104,7 +104,7 @@ SECTIONS_MESSAGES = [
     "lisen[2].tls.cert: {}/old.pem expired on 2026-05-31 12:00 UTC (line 4)",
     "lisen[2].tls.pkcs12: {}/gone.p12 cannot be read: no such file or directory (line 4)",
     "upstream.api.route.path: unknown key; known here: host, path_prefix (line 7)",
-    "upstream.api.backends[0].weight: expected 1..1000, got 0 (line 8)",
+    "upstream.api.backends[0].weight: expected 0..1000, got 1001 (line 8)",
     "upstream.api: stands here a second time, after line 6; keep one (line 9)",
     "upstream.api.route.host: leave host out to match every host (line 10)",
     "upstream.api.backends: expected a list, got 5 (line 11)",

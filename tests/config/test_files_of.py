@@ -19,6 +19,7 @@ upstream:
   api:
     route: {path_prefix: /}
     backends: [{address: "https://10.0.0.1:8443"}]
+    session_persistence: {secret_file: /tls/sessions.secret}
     tls: {ca: CA, client_cert: /tls/me.pem, client_key: /tls/me.key, passphrase_file: /tls/me.pass}
 log: {file: /var/log/spooky.log}
 """
@@ -41,6 +42,7 @@ def test_every_file_once(tmp_path: Path) -> None:
         "/tls/me.pem",
         "/tls/me.key",
         "/tls/me.pass",
+        "/tls/sessions.secret",
     ]
 
 

@@ -73,7 +73,7 @@ def test_what_was_said_outlives_a_reload_and_a_crash(running: SpookyProcess) -> 
     assert served(running) == {"asgi": 0, "nghttpd": 24}
     assert ctl(running, "weight", "one/asgi", "default").status == 0
     time.sleep(SOON_S)
-    assert served(running)["asgi"] == 12
+    assert 10 <= served(running)["asgi"] <= 14
 
 
 def test_a_file_with_another_weight_has_the_last_word(running: SpookyProcess) -> None:
@@ -83,7 +83,7 @@ def test_a_file_with_another_weight_has_the_last_word(running: SpookyProcess) ->
     rewrite(running, upstream={"one": {**one, "backends": [{**asgi, "weight": 50}, nghttpd]}})
     assert reload(running).status == 0
     found = served(running)
-    assert found["asgi"] == 8
+    assert 6 <= found["asgi"] <= 10, "a third of 24, of two workers' own turns"
 
 
 def test_errors_of_the_operator(running: SpookyProcess) -> None:

@@ -49,7 +49,7 @@ def read(folder: Path) -> Resolved:
         watch=settings.get("watch", False),
         pid=folder / "spooky.pid",
     )
-    return Resolved(config, (settings.get("behaviour", "good"),), {})
+    return Resolved(config, (settings.get("behaviour", "good"),), {}, {})
 
 
 def worker(spec: WorkerSpec) -> int:

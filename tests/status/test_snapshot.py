@@ -191,7 +191,7 @@ KEYS = {
     "backends": (
         "address backend_time_us breaker client_failures connections duty effective_weight "
         "error_responses failures generation health health_for_s health_forced health_reason "
-        "in_flight latency name octets_in octets_out own_failures queued requests retries "
+        "in_flight latency name octets_in octets_out own_failures queued requests retries use "
         "weight"
     ),
 }

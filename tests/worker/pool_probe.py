@@ -242,4 +242,4 @@ SETTINGS = SettingsFrame(0)
 
 
 def within(**timeouts: float) -> Timeouts:
-    return replace(TIMEOUTS, **timeouts)
+    return replace(TIMEOUTS, **dict[str, Any](timeouts))

@@ -110,6 +110,11 @@ def test_a_retry_is_charged_to_the_backend_that_failed(counted: Counted) -> None
     assert observer.take_count() == 1
 
 
+def test_an_attempt_that_another_one_outran_is_a_request_and_no_failure(counted: Counted) -> None:
+    Observer(None, "plain", counted.traffic).record_given_up("web", "two")
+    assert counted.of(TWO) == {TrafficColumn.REQUESTS: 1}
+
+
 @pytest.mark.parametrize(("upstream", "backend"), [("", ""), ("web", "")])
 def test_what_reached_no_backend_counts_for_none(
     counted: Counted, upstream: str, backend: str

@@ -11,6 +11,7 @@ from spooky.config.model import Backend, Route, Upstream
 from spooky.policy.balance import make_balancer
 from spooky.worker.connect import Endpoint
 from spooky.worker.pool import Pool
+from spooky.worker.repetition import make_repetition
 from spooky.worker.upstreams import UpstreamGroup, Upstreams
 from tests.worker.pool_probe import (
     LIMITS,
@@ -35,7 +36,10 @@ def make_group(name: str, ports: list[int]) -> tuple[Upstream, UpstreamGroup]:
     loop = asyncio.get_running_loop()
     pools = [Pool(Endpoint(backend), LIMITS, TIMEOUTS, loop) for backend in backends]
     return upstream, UpstreamGroup(
-        upstream, pools, lambda weights: make_balancer("round-robin", weights, lambda: 0.5)
+        upstream,
+        pools,
+        lambda weights: make_balancer("round-robin", weights, lambda: 0.5),
+        make_repetition(upstream, 1, 0.0, lambda: 0.5),
     )
 
 

@@ -1,0 +1,24 @@
+"""What must hold between the keys of an upstream's `retries` and `hedging`.
+
+Pure, and a part of `check.py`: it looks at the Config alone.
+"""
+
+from collections.abc import Iterator
+
+from spooky.config.document import Finding, Places, key_of_upstream
+from spooky.config.model import Upstream
+
+
+def check_repeats(upstream: Upstream, known: Places) -> Iterator[Finding]:
+    """Find what contradicts itself."""
+    backoff = upstream.retries.backoff
+    key = f"{key_of_upstream(upstream.name)}.retries.backoff"
+    if known.is_sound(f"{key}.initial", f"{key}.max") and backoff.max < backoff.initial:
+        yield Finding(f"{key}.max", "is shorter than initial")
+
+
+def repeats_notices(upstream: Upstream) -> Iterator[Finding]:
+    """Find what an operator may not expect of an upstream that is in order."""
+    if upstream.hedging is not None and len(upstream.backends) < 2:
+        text = "has no effect: there is no other backend"
+        yield Finding(f"{key_of_upstream(upstream.name)}.hedging", text)
