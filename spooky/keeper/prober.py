@@ -17,7 +17,7 @@ from spooky.handover import KeeperSpec
 from spooky.keeper.checkup import Checkup, plan_checkups
 from spooky.keeper.probe import examine
 from spooky.names import Names
-from spooky.policy.health import OUT, Standing, State, first_probe, judge, next_probe
+from spooky.policy.health import Standing, State, first_probe, judge, next_probe
 from spooky.shm.backends import BackendColumn, BackendRow, Health, ProbeCounts
 from spooky.shm.clock import now_ms
 
@@ -136,6 +136,5 @@ def _tell(checkup: Checkup, standing: Standing, why: str) -> None:
     level = logging.INFO if standing.passes else logging.WARNING
     in_a_row = max(standing.passes, standing.failures)
     count = f" ({in_a_row} probes in a row)" if in_a_row > 1 else ""
-    effect = ", it gets no requests" if standing.state in OUT else ""
     state = standing.state.value
-    log.log(level, "backend %s is %s%s: %s%s", checkup.name, state, effect, why, count)
+    log.log(level, "backend %s is %s: %s%s", checkup.name, state, why, count)
