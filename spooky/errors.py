@@ -6,6 +6,9 @@ table `CONSEQUENCES` says for each kind what the client is told, whose fault it 
 another attempt is safe. No other file decides that.
 """
 
+import os
+import socket
+import ssl
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -315,3 +318,18 @@ CONSEQUENCES: dict[Kind, Consequence] = {
         500, H3Code.INTERNAL_ERROR, Origin.SELF, Retry.NEVER, "Something went wrong here."
     ),
 }
+
+
+def describe_failure(error: Exception) -> str:
+    """Say in a few words why no connection came about."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not accepted: {error.verify_message}"
+        case ssl.SSLError():
+            return f"TLS failed: {error.reason or error}"
+        case socket.gaierror():
+            return f"its name cannot be looked up: {(error.strerror or str(error)).lower()}"
+        case OSError() if error.errno is not None and error.errno > 0:
+            return os.strerror(error.errno).lower()
+        case _:
+            return str(error) or type(error).__name__

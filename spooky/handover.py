@@ -108,6 +108,8 @@ class KeeperSpec:
     config: Config
     backend_rows: Mapping[str, int]
     """Of `shm.backends`, by `Backend.identity`."""
+    client_contexts: Mapping[str, ssl.SSLContext]
+    """For each upstream with `https://` backends, by its name."""
     admin: socket.socket | None
     control: socket.socket | None
     """Where operators' commands come in, bound and listening; None when switched off."""

@@ -30,6 +30,7 @@ from spooky.config.model import (
     Upstream,
     UpstreamTls,
 )
+from spooky.config.probes import check_health, find_commands
 from spooky.config.sessions import check_sessions, find_secret_faults
 from spooky.errors import ConfigError, Problem, StartupError
 
@@ -44,13 +45,13 @@ def check(config: Config, known: Places) -> Iterator[Finding]:
     for upstream in config.upstream:
         yield from _check_backends(upstream, known)
         yield from _check_client_identity(upstream, known)
-        yield from _check_health(upstream, known)
         key = key_of_upstream(upstream.name)
         yield from check_passive_health(upstream.passive_health, f"{key}.passive_health", known)
         yield from check_circuit_breaker(upstream.circuit_breaker, f"{key}.circuit_breaker", known)
         yield from check_balancing(upstream, known)
         yield from check_repeats(upstream, known)
     yield from check_sessions(config.upstream, known)
+    yield from check_health(config.upstream, known)
     yield from _check_limits(config.limits, known)
     yield from _check_rows(config, known)
     yield from check_admission(config, known)
@@ -93,9 +94,6 @@ def notices(config: Config) -> Iterator[Finding]:
     for upstream in config.upstream:
         key = key_of_upstream(upstream.name)
         has_tls = any(backend.tls for backend in upstream.backends)
-        if upstream.health_check is not None:
-            text = "accepted, but this version does not probe backends yet"
-            yield Finding(f"{key}.health_check", text)
         yield from balancing_notices(upstream)
         yield from repeats_notices(upstream)
         if not any(backend.weight for backend in upstream.backends):
@@ -200,16 +198,6 @@ def _check_client_identity(upstream: Upstream, known: Places) -> Iterator[Findin
         yield Finding(f"{key}.passphrase_file", text)
 
 
-def _check_health(upstream: Upstream, known: Places) -> Iterator[Finding]:
-    probe = upstream.health_check
-    key = f"{key_of_upstream(upstream.name)}.health_check"
-    if probe is None or not known.is_sound(f"{key}.timeout", f"{key}.interval"):
-        return
-    if probe.timeout > probe.interval:
-        text = "is longer than interval, so that probes would overlap"
-        yield Finding(f"{key}.timeout", text)
-
-
 # --- files and users --------------------------------------------------------------------------
 
 
@@ -235,6 +223,7 @@ def inspect_files(config: Config, now: datetime, places: Places | None = None) -
         except ConfigError as error:
             problems += error.problems
     findings = [*_find_account(config), *find_log_faults(config), *_find_pidfile(config)]
+    findings += find_commands(config.upstream)
     findings += find_secret_faults(config.upstream)
     for upstream in config.upstream:
         findings += _find_client_tls(upstream, now, known)

@@ -85,6 +85,10 @@ class Places:
         self._spoilt.add(key)
         self._around.update(_lineage(parent(key)))
 
+    def has(self, key: str) -> bool:
+        """Say whether the file itself has that part, and not a default."""
+        return key in self._spots
+
     def is_sound(self, *keys: str) -> bool:
         """Say whether these parts are what the file says, with all that is below them."""
         return not any(

@@ -123,20 +123,50 @@ class UpstreamTls:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """Active health checking of an upstream's backends."""
+    """Active health checking of an upstream's backends. Some keys belong to some types alone."""
 
+    type: str = "http"
+    """What a backend has to do: `http` (answer a request over HTTP/2), `grpc` (say SERVING by
+    grpc.health.v1), `tcp` (take a connection), `tls` (complete a handshake) or `command` (a
+    program says)."""
     path: str = "/health"
-    """What is asked for by GET."""
+    """What is asked for. For `http`."""
+    method: str = "GET"
+    """How it is asked for. For `http`."""
+    host: str | None = None
+    """The authority that is asked for; None: the backend's address. For `http` and `grpc`."""
+    status: tuple[tuple[int, int], ...] = ((200, 299),)
+    """The statuses of a well backend, from and to. For `http`."""
+    body: str | None = None
+    """What the content has to have in it; None: it is not looked at. For `http`."""
+    body_regex: str | None = None
+    """A regular expression (of Python) that has to match somewhere in the content. For `http`."""
+    body_bytes: int = 64 * 1024
+    """How much of the content is read; what comes after it is not looked at. For `http`."""
+    service: str | None = None
+    """The service to ask about; None: the server as a whole. For `grpc`."""
+    command: tuple[str, ...] = ()
+    """The program and its arguments; exit status 0: well. No shell reads it. It has
+    SPOOKY_BACKEND_ADDRESS, SPOOKY_BACKEND_PORT and SPOOKY_BACKEND_ID in its environment, runs as
+    the keeper's user, and is killed at the timeout with its whole process group. For `command`."""
+    port: int | None = None
+    """Where to connect to, if not the backend's own port. For all but `command`."""
     interval: float = 5.0
-    """Between two probes of a backend."""
+    """From the start of a probe of a backend to that of the next."""
+    jitter: float = 0.1
+    """The share by which an interval may be shorter by chance, and a cooldown longer, so that
+    probes spread out."""
     timeout: float = 1.0
-    """For the whole answer; at most `interval`."""
+    """For a whole probe; at most `interval`."""
     failure_threshold: int = 3
     """Failures in a row that take a backend out."""
     success_threshold: int = 2
     """Successes in a row that bring it back."""
     cooldown: float = 5.0
-    """How long it stays out at least."""
+    """From the failure that takes it out to the first probe that may bring it back; each that
+    fails doubles it. 0: it is probed at `interval` as ever."""
+    max_cooldown: float = 60.0
+    """What the doubling stops at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +240,7 @@ class Upstream:
     hedging: Hedging | None = None
     """When a second try is started beside the first; without it: never."""
     health_check: HealthCheck | None = None
-    """Active health checks. Accepted, but this version does not probe backends yet."""
+    """Active health checks; none without it."""
     passive_health: PassiveHealth = field(default_factory=PassiveHealth)
     """When a backend that fails requests is kept from them for a while; `off`: never."""
     circuit_breaker: CircuitBreaker | None = None

@@ -19,7 +19,6 @@ from spooky.config.model import (
     Backend,
     Certificate,
     Config,
-    HealthCheck,
     Limits,
     Listener,
     ListenTls,
@@ -29,6 +28,7 @@ from spooky.config.model import (
     Upstream,
     UpstreamTls,
 )
+from spooky.config.probes import HEALTH_CHECK
 from spooky.config.repeat_tables import HEDGING, RETRIES, deadline_header
 from spooky.config.scalars import (
     AUTO,
@@ -61,7 +61,6 @@ _WAIT_OR_NONE = duration(0.001, DAY, zero=True)
 _NAME = text("a name without spaces, of at most 128 characters", r"^[!-~]{1,128}$")
 _GROUP_NAME = text("letters, digits, _, - or .", r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 _ZONE = text("a word such as eu-1a, of at most 64 characters", r"^[!-~]{1,64}$")
-_URL_PATH = text("a path that begins with /, such as /health", r"^/[!-~]*$")
 
 # --- listeners --------------------------------------------------------------------------------
 
@@ -182,18 +181,6 @@ TIMEOUTS = Section(
         "total": Field(_WAIT_OR_NONE),
         "queue": Field(_WAIT),
         "deadline_header": Field(deadline_header()),
-    },
-)
-
-HEALTH_CHECK = Section(
-    HealthCheck,
-    {
-        "path": Field(_URL_PATH),
-        "interval": Field(duration(0.1, DAY)),
-        "timeout": Field(_WAIT),
-        "failure_threshold": Field(integer(1, 100)),
-        "success_threshold": Field(integer(1, 100)),
-        "cooldown": Field(_WAIT_OR_NONE),
     },
 )
 

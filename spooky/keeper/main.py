@@ -1,9 +1,11 @@
 """The keeper process: what there must be one of beside many workers.
 
-It serves the admin endpoint and operators' commands, and writes its own row and what the rows of
-the backends have of it. SIGQUIT and SIGTERM end it, the first after the answers that are under
-way; SIGUSR1 reopens the log. It is the last to go at shutdown, so that `/ready` says 503 for as
-long as workers drain.
+It serves the admin endpoint and operators' commands, probes the backends (`prober.py`), and writes
+its own row and what the rows of the backends have of it. SIGQUIT and SIGTERM end it, the first
+after the answers that are under way; SIGUSR1 reopens the log. It is the last to go at shutdown, so
+that `/ready` says 503 for as long as workers drain.
+
+A rule: a fault in the prober ends the process, for the master starts another one.
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from spooky.keeper.admin import AdminEndpoint
 from spooky.keeper.control import LINE_BYTES, ControlEndpoint, Controls
 from spooky.keeper.eligibility import Eligibility
 from spooky.keeper.outliers import Outliers
+from spooky.keeper.prober import Prober
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
 
@@ -59,8 +62,13 @@ class Keeper:
         watch = loop.create_task(eligibility.watch())
         outliers = Outliers(spec.config, spec.memory, spec.backend_rows)
         judge = loop.create_task(outliers.run())
+        probing = loop.create_task(Prober(self._spec).run())
         self._announce()
-        await self._leave.wait()
+        leaving = loop.create_task(self._leave.wait())
+        await asyncio.wait((leaving, probing), return_when=asyncio.FIRST_COMPLETED)
+        if probing.done():
+            await probing
+        probing.cancel()
         self._row.set(Column.STATE, ProcessState.DRAINING)
         judge.cancel()
         if control is not None:

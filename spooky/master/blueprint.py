@@ -195,6 +195,7 @@ class Estate:
             generation=child.generation,
             config=config,
             backend_rows=blueprint.backend_rows,
+            client_contexts=blueprint.resolved.client_contexts,
             admin=admin,
             control=self._control.socket if self._control else None,
             ready_fd=child.ready_writer,

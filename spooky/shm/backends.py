@@ -20,10 +20,12 @@ from spooky.errors import StartupError
 
 NAME_OCTETS: Final = 96
 ADDRESS_OCTETS: Final = 160
-_FIXED_CELLS: Final = 24
+REASON_OCTETS: Final = 128
+_FIXED_CELLS: Final = 32
 _NAME: Final = _FIXED_CELLS * 8
 _ADDRESS: Final = _NAME + NAME_OCTETS
-ROW_CELLS: Final = _FIXED_CELLS + (NAME_OCTETS + ADDRESS_OCTETS) // 8
+_REASON: Final = _ADDRESS + ADDRESS_OCTETS
+ROW_CELLS: Final = _FIXED_CELLS + (NAME_OCTETS + ADDRESS_OCTETS + REASON_OCTETS) // 8
 """Whole cache lines: the writers of two rows do not slow one another."""
 
 
@@ -73,15 +75,41 @@ class BackendColumn(IntEnum):
     LAST_ILL_MS = 23
     """The monotonic clock when it was last seen out of service, by health, failures, breaker or
     the operator's word; 0: never. Of the keeper."""
+    HEALTH_SINCE_MS = 24
+    """The monotonic clock when its health became what it is; 0: always was. Of the keeper. Workers
+    do not look from here on: what follows may change with each probe."""
+    PROBES_IN_A_ROW = 25
+    """Packed `ProbeCounts`. Of the keeper."""
+    PROBE_DUE_MS = 26
+    """The monotonic clock when it is to be probed next; 0: not known. Of the keeper."""
 
 
 class Health(IntEnum):
-    """What probes and failures say of a backend."""
+    """What probes say of a backend; `policy.health` has what leads from one to the other."""
 
     UNKNOWN = 0
     """Never probed; it gets requests."""
     HEALTHY = 1
     UNHEALTHY = 2
+    DEGRADED = 3
+    """The last probe, or one of the last, failed; it gets requests."""
+    RECOVERING = 4
+    """Was unhealthy, and probes pass again; it gets no requests yet."""
+
+
+OUT_OF_HEALTH: Final = frozenset({Health.UNHEALTHY, Health.RECOVERING})
+"""Who gets no requests."""
+
+
+class ProbeCounts(NamedTuple):
+    """How the last probes of a backend went, each up to 65,535."""
+
+    failures: int = 0
+    """Failures in a row."""
+    passes: int = 0
+    """Passes in a row."""
+    setbacks: int = 0
+    """Failures since it became unhealthy."""
 
 
 class Duty(IntEnum):
@@ -180,6 +208,29 @@ class BackendRow:
         return self._read(_NAME, NAME_OCTETS)
 
     @property
+    def reason(self) -> str:
+        """Why its health is what it is, cut where it is very long; empty: it was never probed."""
+        return self._read(_REASON, REASON_OCTETS)
+
+    def explain(self, reason: str) -> None:
+        """Write why its health is what it is; only the keeper may.
+
+        It is no cell: who reads while it changes may see some of both.
+        """
+        self._write(_REASON, REASON_OCTETS, reason)
+
+    @property
+    def probe_counts(self) -> ProbeCounts:
+        """How the last probes went."""
+        cell = self._cells[BackendColumn.PROBES_IN_A_ROW]
+        return ProbeCounts(cell & 0xFFFF, cell >> 16 & 0xFFFF, cell >> 32)
+
+    def count_probes(self, counts: ProbeCounts) -> None:
+        """Write how the last probes went; only the keeper may."""
+        cell = counts.failures | counts.passes << 16 | counts.setbacks << 32
+        self._cells[BackendColumn.PROBES_IN_A_ROW] = cell
+
+    @property
     def health(self) -> Health:
         """How it is: what an operator says, or else what was found."""
         cells = self._cells
@@ -202,7 +253,7 @@ class BackendRow:
         cells = self._cells
         return (
             cells[BackendColumn.DUTY] == Duty.OUT
-            or self.health is Health.UNHEALTHY
+            or self.health in OUT_OF_HEALTH
             or cells[BackendColumn.EJECTED_UNTIL_MS] != 0
             or cells[BackendColumn.BREAKER] != Breaker.CLOSED
         )
@@ -224,7 +275,7 @@ class BackendRow:
             is_out=cells[BackendColumn.DUTY] == Duty.OUT,
             is_draining=cells[BackendColumn.DUTY] == Duty.DRAINING,
             is_breaker_open=cells[BackendColumn.BREAKER] == Breaker.OPEN,
-            is_unhealthy=self.health is Health.UNHEALTHY,
+            is_unhealthy=self.health in OUT_OF_HEALTH,
             is_ejected=cells[BackendColumn.EJECTED_UNTIL_MS] != 0,
             part=1 - min(cells[BackendColumn.WEIGHT_CUT], 1000) / 1000,
             well_for=(now_ms - last_ill_ms) / 1000 if last_ill_ms else math.inf,

@@ -24,6 +24,7 @@ _BACKEND: Final = (
     *("REQUESTS", "FAILURES", "RETRIES", "MEAN TIME"),
 )
 _LIMIT: Final = ("LIMIT", "IN FLIGHT", "OF", "WAITING")
+_AILING: Final = frozenset({"degraded", "unhealthy", "recovering"})
 _GENERATION: Final = ("GENERATION", "STATE", "WORKERS", "READY")
 
 
@@ -61,6 +62,8 @@ def as_table(snapshot: Snapshot) -> str:
             for one in snapshot.limits
         ]
         parts.append(_align(_LIMIT, rows))
+    if ailments := [text for one in snapshot.backends if (text := _ailment(one))]:
+        parts.append("\n".join(ailments))
     return "\n\n".join(parts)
 
 
@@ -139,6 +142,14 @@ def _backend(one: BackendStatus) -> tuple[str, ...]:
         str(one.retries),
         f"{one.backend_time_us / timed / 1000:.1f} ms" if timed else "-",
     )
+
+
+def _ailment(one: BackendStatus) -> str:
+    """Say what probes found wrong with a backend; empty: nothing, or an operator knows better."""
+    if one.health not in _AILING or one.health_forced or not one.health_reason:
+        return ""
+    since = "" if one.health_for_s is None else f" for {_span(one.health_for_s)}"
+    return f"{one.name or one.address}: {one.health}{since}: {one.health_reason}"
 
 
 def _align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -120,7 +120,11 @@ class BackendStatus:
     generation: int
     """The last one that had it; 0: none that has served."""
     health: str
-    """`unknown`, `healthy` or `unhealthy`."""
+    """`unknown`, `healthy`, `degraded`, `unhealthy` or `recovering`."""
+    health_reason: str | None
+    """What probes found; None: it was never probed."""
+    health_for_s: float | None
+    """How long probes have found it so; None: they never found anything else."""
     health_forced: bool
     """An operator says so, whatever is found."""
     duty: str
@@ -208,7 +212,7 @@ def take(pid: int, memory: SharedMemory) -> Snapshot:
         keepers=tuple(
             _keeper(row, moment_ms, usages) for row in keepers if row.state is not ProcessState.GONE
         ),
-        backends=tuple(_backends(memory)),
+        backends=tuple(_backends(memory, moment_ms)),
         limits=tuple(memory.limits.all()),
     )
 
@@ -339,22 +343,25 @@ def _until(then_ms: int, now_ms: int) -> float:
 # --- backends ---------------------------------------------------------------------------------
 
 
-def _backends(memory: SharedMemory) -> Iterator[BackendStatus]:
+def _backends(memory: SharedMemory, moment_ms: int) -> Iterator[BackendStatus]:
     for number in memory.backends.taken():
         row = memory.backends.row(number)
         key = row.get(BackendColumn.KEY)
-        status = _backend(row, memory.traffic.total(number))
+        status = _backend(row, memory.traffic.total(number), moment_ms)
         # The master may have given the row away meanwhile.
         if key and key == row.get(BackendColumn.KEY):
             yield status
 
 
-def _backend(row: BackendRow, total: TrafficTotal) -> BackendStatus:
+def _backend(row: BackendRow, total: TrafficTotal, moment_ms: int) -> BackendStatus:
+    since_ms = row.get(BackendColumn.HEALTH_SINCE_MS)
     return BackendStatus(
         name=row.name,
         address=row.address,
         generation=row.get(BackendColumn.GENERATION),
         health=row.health.name.lower(),
+        health_reason=row.reason or None,
+        health_for_s=_age(moment_ms, since_ms) if since_ms else None,
         health_forced=row.get(BackendColumn.FORCED_HEALTH) != 0,
         duty=Duty(row.get(BackendColumn.DUTY)).name.lower(),
         breaker=Breaker(row.get(BackendColumn.BREAKER)).name.lower(),

@@ -1,12 +1,10 @@
-"""How a transport to a backend is made, and what to tell when it cannot be.
+"""How a transport to a backend is made.
 
 It owns the way from a name to a connected socket with TLS on it; which connections are wanted is
 the pool's to say, and what is spoken on them the connection's.
 """
 
 import asyncio
-import os
-import socket
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -62,18 +60,3 @@ async def open_transport(
         return
     host = addresses[-1] if addresses else backend.host
     await loop.create_connection(lambda: protocol, host, backend.port, **options)
-
-
-def describe_failure(error: Exception) -> str:
-    """Say in a few words why no connection came about."""
-    match error:
-        case ssl.SSLCertVerificationError():
-            return f"its certificate is not accepted: {error.verify_message}"
-        case ssl.SSLError():
-            return f"TLS failed: {error.reason or error}"
-        case socket.gaierror():
-            return f"its name cannot be looked up: {(error.strerror or str(error)).lower()}"
-        case OSError() if error.errno is not None and error.errno > 0:
-            return os.strerror(error.errno).lower()
-        case _:
-            return str(error) or type(error).__name__

@@ -21,6 +21,7 @@ from spooky.config.certs import Identity, covers
 from spooky.config.model import Log
 from spooky.errors import ExitCode, H3Code, StartupError
 from spooky.handover import BoundListener, Steering, WorkerSpec
+from spooky.names import Names
 from spooky.protocol.headers import request_ids
 from spooky.protocol.quic import ServerSettings
 from spooky.protocol.retry import RetryTokens
@@ -33,7 +34,6 @@ from spooky.worker.handoff import Handoff
 from spooky.worker.intake import Intake, Port, Reader, Welcome
 from spooky.worker.load import Lookout
 from spooky.worker.membership import Membership
-from spooky.worker.names import Names
 from spooky.worker.observe import Observer
 from spooky.worker.services import Services
 from spooky.worker.sessions import keep_sessions

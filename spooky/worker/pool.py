@@ -17,12 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from spooky.config.model import Limits, Timeouts
-from spooky.errors import Kind
+from spooky.errors import Kind, describe_failure
 from spooky.protocol.h2 import H2Engine, H2Limits
 from spooky.protocol.messages import RequestHead
 from spooky.worker.backend import BackendConnection, StreamHandler
 from spooky.worker.backend_bound import BackendBound
-from spooky.worker.connect import Endpoint, describe_failure, open_transport
+from spooky.worker.connect import Endpoint, open_transport
 from spooky.worker.reachability import Reachability
 
 __all__ = ["Pool", "PoolStats", "StreamHandler", "Ticket", "connections_to_open"]

@@ -129,6 +129,70 @@ UPSTREAMS = (
         "upstream.api.health_check.timeout: is longer than interval, so that probes would overlap "
         "(line 7)",
     ),
+    semantic(
+        "a cooldown over its limit",
+        with_upstream("health_check: {cooldown: 3s, max_cooldown: 2s}\n"),
+        "upstream.api.health_check.max_cooldown: is shorter than cooldown, which it limits "
+        "(line 7)",
+    ),
+    semantic(
+        "keys of other types of probe",
+        with_upstream("health_check:\n  type: tcp\n  path: /health\n  command: [a]\n  host: b\n"),
+        "upstream.api.health_check.path: belongs to type http, and this check is of type tcp "
+        "(line 9)",
+        "upstream.api.health_check.command: belongs to type command, and this check is of type tcp "
+        "(line 10)",
+        "upstream.api.health_check.host: belongs to type http or grpc, and this check is of type "
+        "tcp (line 11)",
+    ),
+    semantic(
+        "a command that is none",
+        with_upstream("health_check: {type: command}\n"),
+        "upstream.api.health_check.command: missing; write [/path/of/program, ARGUMENT] (line 7)",
+    ),
+    semantic(
+        "TLS where none is spoken",
+        with_upstream("health_check: {type: tls}\n"),
+        "upstream.api.health_check.type: tls can only be probed where it is spoken: one is no "
+        "https:// (line 7)",
+    ),
+    semantic(
+        "content of an answer that has none",
+        with_upstream("health_check: {method: HEAD, body: well}\n"),
+        "upstream.api.health_check.body: an answer to HEAD has no content (line 7)",
+    ),
+    semantic(
+        "two things to look for",
+        with_upstream("health_check: {body: a, body_regex: b}\n"),
+        "upstream.api.health_check.body_regex: there is body as well; keep one (line 7)",
+    ),
+    structural(
+        "values of a health check",
+        with_upstream(
+            "health_check:\n  type: ping\n  status: 99-200\n  jitter: 60%\n  method: get\n"
+            "  body_regex: '('\n  command: []\n  max_cooldown: 0\n"
+        ),
+        "upstream.api.health_check.type: expected http, grpc, tcp, tls or command, got ping "
+        "(line 8)",
+        "upstream.api.health_check.status: expected statuses such as 200 or 200-299,404, from 200 "
+        "to 599, got 99-200 (line 9)",
+        "upstream.api.health_check.jitter: expected 0%..50%, got 60% (line 10)",
+        "upstream.api.health_check.method: expected a method such as GET, HEAD or OPTIONS, got get "
+        "(line 11)",
+        "upstream.api.health_check.body_regex: is no regular expression: missing ), unterminated "
+        "subpattern at position 0 (line 12)",
+        "upstream.api.health_check.command: expected at least 1 in the list, got none (line 13)",
+        "upstream.api.health_check.max_cooldown: expected 1ms..24h, got 0 (line 14)",
+    ),
+    semantic(
+        "a backend with two opinions of its health",
+        f"{LISTEN}upstream:\n"
+        "  a: {route: {host: a}, backends: [{address: 'h:1'}], health_check: {path: /a}}\n"
+        "  b: {route: {host: b}, backends: [{address: 'h:1'}], health_check: {path: /b}}\n"
+        "  c: {route: {host: c}, backends: [{address: 'h:1'}]}\n",
+        "upstream.b.health_check: h:1 is also in a, which has another health_check, and a backend "
+        "has one health: write the same in both, or probe it from one alone (line 4)",
+    ),
     structural(
         "passive health that is none",
         with_upstream(

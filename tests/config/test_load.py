@@ -190,12 +190,28 @@ def test_several_listeners_with_an_alias() -> None:
     assert (first.address, second.address) == ("0.0.0.0", "::")
 
 
-def test_health_checks_are_taken_with_a_notice() -> None:
-    loaded = load_text(with_upstream("health_check: {path: /up, interval: 10s}\n"))
-    assert loaded.config.upstream[0].health_check == HealthCheck("/up", 10.0)
-    (notice,) = loaded.notices
-    text = "upstream.api.health_check: accepted, but this version does not probe backends yet"
-    assert notice == f"{text} (line 7)"
+@pytest.mark.parametrize(
+    ("keys", "check"),
+    [
+        ("path: /up, interval: 10s", HealthCheck(path="/up", interval=10.0)),
+        ("status: 204", HealthCheck(status=((204, 204),))),
+        ("status: '200-299, 404'", HealthCheck(status=((200, 299), (404, 404)))),
+        ("method: HEAD, host: 'a.b:1', port: 9", HealthCheck(method="HEAD", host="a.b:1", port=9)),
+        ("body: well, body_bytes: 1KiB", HealthCheck(body="well", body_bytes=1024)),
+        ("body_regex: 'a+b', jitter: 0%", HealthCheck(body_regex="a+b", jitter=0)),
+        ("type: grpc, service: a.B", HealthCheck(type="grpc", service="a.B")),
+        ("type: tcp, port: 1, jitter: 25%", HealthCheck(type="tcp", port=1, jitter=0.25)),
+        ("type: command, command: [a, b]", HealthCheck(type="command", command=("a", "b"))),
+        ("cooldown: 2s, max_cooldown: 3s", HealthCheck(cooldown=2, max_cooldown=3)),
+        # What is written of the one is no fault of a default of the other.
+        ("cooldown: 90s", HealthCheck(cooldown=90, max_cooldown=90)),
+    ],
+)
+def test_health_checks(keys: str, check: HealthCheck) -> None:
+    loaded = load_text(with_upstream(f"health_check: {{{keys}}}\n"))
+    assert loaded.config.upstream[0].health_check == check
+    assert loaded.notices == ()
+    assert load_text(dump(loaded.config)).config == loaded.config
 
 
 @pytest.mark.parametrize(

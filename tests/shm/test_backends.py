@@ -6,7 +6,7 @@ import pytest
 
 from spooky.errors import StartupError
 from spooky.shm import backends
-from spooky.shm.backends import BackendColumn, BackendRow, BackendTable, Health
+from spooky.shm.backends import BackendColumn, BackendRow, BackendTable, Health, ProbeCounts
 from spooky.shm.segment import SharedMemory
 
 A, B, C, D = (f"http://10.0.0.{number}:80" for number in range(1, 5))
@@ -153,10 +153,16 @@ def test_rows_do_not_touch_each_other() -> None:
         middle.set(column, 2**64 - 1)
     middle.describe("n" * 96, 2**64 - 1, 2**64 - 1)
     middle.take("i" * 160, [2**64 - 1] * 4)
+    middle.explain("r" * 200)
+    most = ProbeCounts(0xFFFF, 0xFFFF, 0xFFFF)
+    middle.count_probes(most)
+    assert (middle.name, middle.address, middle.reason) == ("n" * 96, "i" * 160, "r" * 128)
+    assert middle.probe_counts == most
     assert list(table.taken()) == [1]
     assert (table.row(0).name, table.row(0).address) == ("", "")
     assert (table.row(2).name, table.row(2).address) == ("", "")
     middle.clear()
+    assert middle.reason == ""
     assert all(middle.get(column) == 0 for column in BackendColumn)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from spooky.shm.backends import BackendColumn, Breaker, Duty, Health
+from spooky.shm.clock import now_ms
 from spooky.shm.instance import Admission, Cell, Change, Serving
 from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState
 from spooky.shm.segment import SharedMemory
@@ -159,6 +160,32 @@ def test_what_may_be_said_of_a_backend(
     assert cells_shown[:4] == ["web/b0", ADDRESS, health, weight]
 
 
+@pytest.mark.parametrize(
+    ("health", "forced", "line"),
+    [
+        (Health.UNHEALTHY, Health.UNKNOWN, "web/b0: unhealthy for 1 h 1 min: it says no"),
+        (Health.DEGRADED, Health.UNKNOWN, "web/b0: degraded for 1 h 1 min: it says no"),
+        (Health.RECOVERING, Health.UNKNOWN, "web/b0: recovering for 1 h 1 min: it says no"),
+        (Health.HEALTHY, Health.UNKNOWN, None),
+        (Health.UNHEALTHY, Health.HEALTHY, None),
+        (Health.HEALTHY, Health.UNHEALTHY, None),
+    ],
+)
+def test_what_is_wrong_with_a_backend_stands_below(
+    memory: SharedMemory, health: Health, forced: Health, line: str | None
+) -> None:
+    row = memory.backends.row(0)
+    row.set(BackendColumn.HEALTH, health)
+    row.set(BackendColumn.HEALTH_SINCE_MS, now_ms() - 3_690_000)
+    row.explain("it says no")
+    row.set(BackendColumn.FORCED_HEALTH, forced)
+    seen = take(memory)
+    assert seen.backends[0].health_reason == "it says no"
+    assert 3690 <= (seen.backends[0].health_for_s or 0) < 3710
+    last = as_table(seen).splitlines()[-1]
+    assert (last if last.startswith("web/b0: ") else None) == line
+
+
 def test_columns_stand_below_each_other(memory: SharedMemory) -> None:
     worker(memory, 200, 2, ProcessState.READY)
     memory.processes.row(200).set(Column.CONNECTIONS, 123_456_789_012)
@@ -184,8 +211,8 @@ KEYS = {
     "backends": (
         "address backend_time_us breaker breaker_s client_failures connect_failures connections "
         "duty effective_weight ejected_s ejections error_responses failures generation health "
-        "health_forced in_flight latency name octets_in octets_out own_failures queued requests "
-        "resets retries timeouts use weight"
+        "health_for_s health_forced health_reason in_flight latency name octets_in octets_out "
+        "own_failures queued requests resets retries timeouts use weight"
     ),
     "limits": "in_flight most name waiting",
 }

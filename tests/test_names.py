@@ -9,7 +9,7 @@ import pytest
 
 from spooky.config.dns import Dns
 from spooky.config.dns import DnsServer as ServerKey
-from spooky.worker.names import UNKNOWN_S, Found, Names, look_up
+from spooky.names import UNKNOWN_S, Found, Names, look_up
 from tests.e2e.dns_server import DnsServer
 from tests.worker.pool_probe import both_loops, run, until
 

@@ -1,9 +1,9 @@
 """The addresses of the backends that have names, looked up again at their time to live.
 
-One task a name. What it finds goes to the pools of that name, which connect to these addresses
-from then on and retire connections to others. A name that DNS does not know (one of /etc/hosts,
-say) is left to the system, which is asked at each connection. While nobody answers, what was
-found last stays.
+One task a name, in each worker and in the keeper. What it finds goes to those who connect to that
+name: pools, which retire connections to other addresses, and probes. A name that DNS does not know
+(one of /etc/hosts, say) is left to the system, which is asked at each connection. While nobody
+answers, what was found last stays.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _FAMILIES: Final = ("A", "AAAA")
 
 
 class Follower(Protocol):
-    """Who connects to a name: a pool."""
+    """Who connects to a name: a pool, a probe."""
 
     def follow(self, addresses: tuple[str, ...]) -> None:
         """Connect to these addresses from now on, and to no others."""
@@ -46,7 +46,7 @@ class Found:
 
 
 class Names:
-    """The look-ups of one worker."""
+    """The look-ups of one process."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Names:
         for host, follower in followers:
             if not _is_address(host):
                 self._followers.setdefault(host, []).append(follower)
+        self._asked = {host: asyncio.Event() for host in self._followers}
         self._loop = loop
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -75,6 +76,11 @@ class Names:
         """Look up no more."""
         for task in self._tasks:
             task.cancel()
+
+    async def asked(self, host: str) -> None:
+        """Wait until there was an answer for a host, or none in the time of a look-up."""
+        if host in self._asked:
+            await self._asked[host].wait()
 
     async def _watch(self, resolver: dns.asyncresolver.Resolver, host: str) -> None:
         known: tuple[str, ...] = ()
@@ -94,6 +100,7 @@ class Names:
                     known = found.addresses
                 settings = self._settings
                 wait = min(max(found.ttl, settings.min_ttl), settings.max_ttl)
+            self._asked[host].set()
             # Workers that began together shall not all ask in the same moment.
             await asyncio.sleep(wait * (1 + random.random() / 10))
 

@@ -1,0 +1,140 @@
+"""The one prober for all workers: probes every backend in its time and writes what comes of it.
+
+Owns the health of backends in shared memory, from where workers read it and a keeper after this one
+goes on: state, counts and the time of the next probe are all there, so that neither a reload nor
+the keeper's death forgets anything, or puts anything off.
+
+A rule: two keepers may be there for a moment, in a reload or an upgrade. The one of the generation
+that serves probes and writes, the other neither; each looks before it does.
+"""
+
+import asyncio
+import logging
+import random
+from typing import Final, NoReturn
+
+from spooky.handover import KeeperSpec
+from spooky.keeper.checkup import Checkup, plan_checkups
+from spooky.keeper.probe import examine
+from spooky.names import Names
+from spooky.policy.health import Standing, State, first_probe, judge, next_probe
+from spooky.shm.backends import BackendColumn, BackendRow, Health, ProbeCounts
+from spooky.shm.clock import now_ms
+
+log = logging.getLogger(__name__)
+
+PARALLEL: Final = 64
+"""Probes that are under way at a time; beyond it they are late."""
+PARALLEL_COMMANDS: Final = 16
+"""Those among them that start a process."""
+LOOK_S: Final = 0.05
+"""Between two looks at whose turn it is to probe."""
+
+
+class Prober:
+    """The probes of one keeper."""
+
+    def __init__(self, spec: KeeperSpec) -> None:
+        self._instance = spec.memory.instance
+        self._generation = spec.generation
+        self._room = asyncio.Semaphore(PARALLEL)
+        self._costly_room = asyncio.Semaphore(PARALLEL_COMMANDS)
+        plan = plan_checkups(spec.config, spec.client_contexts)
+        self._rows = {
+            identity: spec.memory.backends.row(spec.backend_rows[identity]) for identity in plan
+        }
+        self._checkups = {identity: one for identity, one in plan.items() if one is not None}
+        places = (one.place for one in self._checkups.values())
+        self._names = Names(
+            spec.config.dns,
+            ((place.host, place) for place in places),
+            asyncio.get_running_loop(),
+        )
+
+    def _is_in_charge(self) -> bool:
+        return self._instance.serving().generation == self._generation
+
+    async def _until(self, *, in_charge: bool) -> None:
+        # Another process writes it, which tells nobody.
+        while self._is_in_charge() is not in_charge:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
+
+    async def run(self) -> NoReturn:
+        """Probe whenever it is this keeper's turn, until cancelled."""
+        self._names.start()
+        while True:
+            await self._until(in_charge=True)
+            async with asyncio.TaskGroup() as group:
+                self._forget_the_unprobed()
+                tasks = [
+                    group.create_task(self._attend(one, self._rows[identity]))
+                    for identity, one in self._checkups.items()
+                ]
+                await self._until(in_charge=False)
+                for task in tasks:
+                    task.cancel()
+
+    def _forget_the_unprobed(self) -> None:
+        """Nobody would ever bring them back who were probed by an older configuration alone."""
+        for identity, row in self._rows.items():
+            if identity not in self._checkups and row.get(BackendColumn.HEALTH) != Health.UNKNOWN:
+                _write(row, Standing(), 0, "")
+                row.set(BackendColumn.HEALTH_SINCE_MS, 0)
+
+    async def _attend(self, checkup: Checkup, row: BackendRow) -> None:
+        """Probe one backend in its time, until it is another keeper's turn."""
+        loop = asyncio.get_running_loop()
+        await self._names.asked(checkup.place.host)
+        standing = _read(row)
+        was_due = row.get(BackendColumn.PROBE_DUE_MS) / 1000
+        due = first_probe(standing, checkup.pace, was_due, loop.time(), random.random())
+        room = self._costly_room if checkup.is_costly else self._room
+        while True:
+            await asyncio.sleep(due - loop.time())
+            async with room:
+                began = loop.time()
+                passed, why = await examine(checkup.probe, checkup.timeout)
+            if not self._is_in_charge():
+                return
+            before, standing = standing, judge(standing, checkup.pace, passed=passed)
+            chance = random.random()
+            due = next_probe(standing, checkup.pace, began, loop.time(), chance)
+            _enter(row, before, standing, due, why)
+            if standing.state is not before.state:
+                _tell(checkup, standing, why)
+
+
+# --- shared memory --------------------------------------------------------------------------------
+
+
+def _read(row: BackendRow) -> Standing:
+    counts = row.probe_counts
+    state = State[Health(row.get(BackendColumn.HEALTH)).name]
+    return Standing(state, counts.failures, counts.passes, counts.setbacks)
+
+
+def _write(row: BackendRow, standing: Standing, due: float, why: str) -> None:
+    row.explain(why)
+    row.count_probes(ProbeCounts(standing.failures, standing.passes, standing.setbacks))
+    row.set(BackendColumn.PROBE_DUE_MS, int(due * 1000))
+    row.set(BackendColumn.HEALTH, Health[standing.state.name])
+
+
+def _enter(row: BackendRow, before: Standing, standing: Standing, due: float, why: str) -> None:
+    # What is told of one that is not well is what is wrong with it, also while it recovers.
+    is_reason = standing.failures > 0 or standing.state is State.HEALTHY
+    if standing.state is not before.state:
+        row.set(BackendColumn.HEALTH_SINCE_MS, now_ms())
+    _write(row, standing, due, why if is_reason else row.reason)
+
+
+# --- the log --------------------------------------------------------------------------------------
+
+
+def _tell(checkup: Checkup, standing: Standing, why: str) -> None:
+    """Log that a backend's state has changed, and why."""
+    level = logging.INFO if standing.passes else logging.WARNING
+    in_a_row = max(standing.passes, standing.failures)
+    count = f" ({in_a_row} probes in a row)" if in_a_row > 1 else ""
+    state = standing.state.value
+    log.log(level, "backend %s is %s: %s%s", checkup.name, state, why, count)
