@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from spooky.config.model import Config
-from spooky.shm.backends import BackendColumn, BackendRow, BackendTable, Duty, Health
+from spooky.shm.backend_cells import BackendColumn, Duty, Health
+from spooky.shm.backends import BackendRow, BackendTable
 
 log = logging.getLogger(__name__)
 

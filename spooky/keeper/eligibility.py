@@ -17,7 +17,8 @@ from typing import Final
 from spooky.config.model import Config, Upstream
 from spooky.policy.census import Census, Place
 from spooky.policy.eligibility import Rules, Standing, Weighing
-from spooky.shm.backends import BackendColumn, BackendRow, BackendTable, Use
+from spooky.shm.backend_cells import BackendColumn, Use
+from spooky.shm.backends import BackendRow, BackendTable
 from spooky.shm.clock import now_ms
 
 log = logging.getLogger(__name__)

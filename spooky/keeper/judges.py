@@ -16,7 +16,8 @@ from spooky.policy.deviation import DeviationSettings
 from spooky.policy.ejection import EjectionSettings, Standing
 from spooky.policy.outlier import Change, OutlierDetector, OutlierSettings, Verdict
 from spooky.policy.tally import Failure, Tally
-from spooky.shm.backends import BackendColumn, BackendRow, pack_trials, unpack_trials
+from spooky.shm.backend_cells import BackendColumn, pack_trials, unpack_trials
+from spooky.shm.backends import BackendRow
 
 log = logging.getLogger(__name__)
 

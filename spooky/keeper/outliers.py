@@ -15,7 +15,8 @@ from typing import Final
 from spooky.config.model import Config
 from spooky.keeper.judges import Ejections, Fuse, breaker_settings, is_judging
 from spooky.policy.tally import Tally
-from spooky.shm.backends import BackendColumn, BackendRow
+from spooky.shm.backend_cells import BackendColumn
+from spooky.shm.backends import BackendRow
 from spooky.shm.clock import now_ms
 from spooky.shm.instance import Cell
 from spooky.shm.segment import SharedMemory

@@ -18,7 +18,8 @@ from spooky.keeper.checkup import Checkup, plan_checkups
 from spooky.keeper.probe import examine
 from spooky.names import Names
 from spooky.policy.health import Standing, State, first_probe, judge, next_probe
-from spooky.shm.backends import BackendColumn, BackendRow, Health, ProbeCounts
+from spooky.shm.backend_cells import BackendColumn, Health, ProbeCounts
+from spooky.shm.backends import BackendRow
 from spooky.shm.clock import now_ms
 
 log = logging.getLogger(__name__)

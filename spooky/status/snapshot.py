@@ -13,7 +13,8 @@ from typing import Final, TypeVar
 
 import psutil
 
-from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Use
+from spooky.shm.backend_cells import BackendColumn, Breaker, Duty, Use
+from spooky.shm.backends import BackendRow
 from spooky.shm.clock import now_ms
 from spooky.shm.instance import Admission, Cell, Change, Instance, Serving
 from spooky.shm.limits import Limit

@@ -7,14 +7,8 @@ whose client leaves is lost, and the keeper begins another round in time.
 from collections.abc import Mapping
 
 from spooky.policy.breaker import trial_share
-from spooky.shm.backends import (
-    BackendColumn,
-    BackendRow,
-    BackendTable,
-    Breaker,
-    Fitness,
-    unpack_trials,
-)
+from spooky.shm.backend_cells import BackendColumn, Breaker, Fitness, unpack_trials
+from spooky.shm.backends import BackendRow, BackendTable
 
 
 class Quota:

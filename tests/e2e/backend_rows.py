@@ -1,6 +1,6 @@
 """What the shared memory of a Spooky that runs says of its backends, without a command."""
 
-from spooky.shm.backends import BackendColumn, Breaker
+from spooky.shm.backend_cells import BackendColumn, Breaker
 from spooky.shm.segment import attach_to
 from spooky.shm.traffic import TrafficColumn
 from tests.e2e.spooky_process import SpookyProcess

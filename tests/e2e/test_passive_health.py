@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from spooky.shm.backends import Breaker
+from spooky.shm.backend_cells import Breaker
 from tests.e2e.backend_rows import Rows
 from tests.e2e.backends import (
     Backend,

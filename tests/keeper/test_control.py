@@ -15,7 +15,8 @@ from spooky.keeper.control import (
     Controls,
     RefusedError,
 )
-from spooky.shm.backends import BackendColumn, BackendRow, Duty, Health
+from spooky.shm.backend_cells import BackendColumn, Duty, Health
+from spooky.shm.backends import BackendRow
 from spooky.shm.segment import SharedMemory
 
 ONE, TWO = Backend("b1", "127.0.0.1", 8001), Backend("b2", "10.0.0.1", 443, tls=True)

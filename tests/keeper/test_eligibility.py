@@ -9,7 +9,8 @@ from spooky.config.load import load_text
 from spooky.config.model import Config
 from spooky.keeper.eligibility import Eligibility
 from spooky.policy.eligibility import Member, Standing
-from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Fitness, Health, Use
+from spooky.shm.backend_cells import BackendColumn, Breaker, Duty, Fitness, Health, Use
+from spooky.shm.backends import BackendRow
 from spooky.shm.segment import SharedMemory
 from tests.config.broken import LISTEN
 

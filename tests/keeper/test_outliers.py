@@ -12,7 +12,8 @@ from spooky.config.failing import NO_PASSIVE_HEALTH, CircuitBreaker, PassiveHeal
 from spooky.config.model import Backend, Config, Route, Upstream
 from spooky.keeper.outliers import INTERVAL_S, Outliers
 from spooky.policy.breaker import State
-from spooky.shm.backends import BackendColumn, BackendRow, Breaker, unpack_trials
+from spooky.shm.backend_cells import BackendColumn, Breaker, unpack_trials
+from spooky.shm.backends import BackendRow
 from spooky.shm.instance import Cell
 from spooky.shm.segment import SharedMemory
 from spooky.shm.traffic import TrafficColumn

@@ -14,7 +14,8 @@ from spooky.config.dns import DnsServer as ConfiguredServer
 from spooky.config.model import Backend, Config, HealthCheck, Upstream
 from spooky.handover import KeeperSpec
 from spooky.keeper.prober import Prober
-from spooky.shm.backends import BackendColumn, BackendRow, Health
+from spooky.shm.backend_cells import BackendColumn, Health
+from spooky.shm.backends import BackendRow
 from spooky.shm.clock import now_ms
 from spooky.shm.instance import Serving
 from spooky.shm.segment import SharedMemory

@@ -6,7 +6,8 @@ import pytest
 
 from spooky.errors import StartupError
 from spooky.shm import backends
-from spooky.shm.backends import BackendColumn, BackendRow, BackendTable, Health, ProbeCounts
+from spooky.shm.backend_cells import BackendColumn, Health, ProbeCounts
+from spooky.shm.backends import BackendRow, BackendTable
 from spooky.shm.segment import SharedMemory
 
 A, B, C, D = (f"http://10.0.0.{number}:80" for number in range(1, 5))

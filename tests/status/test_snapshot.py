@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from spooky.shm.backends import BackendColumn, Breaker, Duty, Health
+from spooky.shm.backend_cells import BackendColumn, Breaker, Duty, Health
 from spooky.shm.clock import now_ms
 from spooky.shm.instance import Admission, Cell, Change, Serving
 from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState

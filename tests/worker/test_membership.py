@@ -10,7 +10,8 @@ import pytest
 
 from spooky.config.model import Backend, Route, Upstream
 from spooky.policy.balance.turns import RoundRobin
-from spooky.shm.backends import BackendColumn, BackendRow, Breaker, Duty, Health
+from spooky.shm.backend_cells import BackendColumn, Breaker, Duty, Health
+from spooky.shm.backends import BackendRow
 from spooky.shm.clock import now_ms
 from spooky.shm.segment import SharedMemory
 from spooky.worker.connect import Endpoint

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from spooky.config.model import Backend, Route, Upstream
 from spooky.policy.balance.turns import RoundRobin
-from spooky.shm.backends import BackendColumn, Breaker, pack_trials, unpack_trials
+from spooky.shm.backend_cells import BackendColumn, Breaker, pack_trials, unpack_trials
 from spooky.shm.segment import SharedMemory
 from spooky.worker.connect import Endpoint
 from spooky.worker.membership import Membership
