@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spooky.config.dns import Dns
+from spooky.config.rate_limits import RateLimit
 from spooky.config.repeats import Hedging, Retries
 
 
@@ -192,6 +193,8 @@ class Upstream:
     """For its `https://` backends."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     """How long an exchange may wait for a backend."""
+    rate_limits: tuple[RateLimit, ...] = ()
+    """How many requests may pass, over and above the limits for all upstreams."""
     retries: Retries = field(default_factory=Retries)
     """When a request is tried again."""
     hedging: Hedging | None = None
@@ -278,6 +281,9 @@ class Limits:
     backend_rows: int = 256
     """Different backends (by scheme and address) that shared memory has room for, with those of
     older configurations whose workers still drain. Fixed when the master starts."""
+    rate_limit_keys: int = 16_384
+    """Keys of rate limits that are counted apart at one time by each kind of algorithm. Fixed when
+    the master starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +312,8 @@ class Config:
     """Sizes, counts and timeouts that bound what one peer can take."""
     dns: Dns = field(default_factory=Dns)
     """How names of backends are looked up, again and again at their time to live."""
+    rate_limits: tuple[RateLimit, ...] = ()
+    """How many requests may pass, whichever upstream serves them."""
     steering: str = "auto"
     """How datagrams reach the worker that owns their connection. `kernel`: by a classic BPF program
     on the sockets; it is an error where none can be attached. `userspace`: handed over between

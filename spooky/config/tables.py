@@ -27,6 +27,7 @@ from spooky.config.model import (
     Upstream,
     UpstreamTls,
 )
+from spooky.config.rate_tables import RATE_LIMIT
 from spooky.config.repeat_tables import HEDGING, RETRIES, deadline_header
 from spooky.config.scalars import (
     AUTO,
@@ -243,6 +244,7 @@ UPSTREAM = Section(
         "backends": Field(ListOf(BACKEND, at_least=1), "missing; write [{address: HOST:PORT}]"),
         "tls": Field(UPSTREAM_TLS),
         "timeouts": Field(TIMEOUTS),
+        "rate_limits": Field(ListOf(RATE_LIMIT)),
         "retries": Field(RETRIES),
         "hedging": Field(HEDGING),
         "health_check": Field(HEALTH_CHECK),
@@ -294,6 +296,7 @@ LIMITS = Section(
         "backend_ping_interval": Field(_WAIT_OR_NONE),
         "backend_ping_timeout": Field(_WAIT),
         "backend_rows": Field(integer(16, 4096)),
+        "rate_limit_keys": Field(integer(1024, 262_144)),
     },
 )
 
@@ -341,6 +344,7 @@ CONFIG = Section(
         "log": Field(LOG),
         "limits": Field(LIMITS),
         "dns": Field(DNS),
+        "rate_limits": Field(ListOf(RATE_LIMIT)),
         "steering": Field(choice(["auto", "kernel", "userspace"])),
         "worker_timeout": Field(duration(2, DAY, zero=True)),
         "watch": Field(boolean()),
