@@ -138,6 +138,7 @@ class Kind(Enum):
     MISDIRECTED = "misdirected"
     HEADERS_TOO_LARGE = "headers_too_large"
     METHOD_NOT_SUPPORTED = "method_not_supported"
+    RATE_LIMITED = "rate_limited"
     CONNECT_FAILED = "connect_failed"
     CONNECT_TIMEOUT = "connect_timeout"
     BAD_RESPONSE = "bad_response"
@@ -199,6 +200,9 @@ CONSEQUENCES: dict[Kind, Consequence] = {
     ),
     Kind.METHOD_NOT_SUPPORTED: Consequence(
         501, H3Code.NO_ERROR, Origin.CLIENT, Retry.NEVER, "The method is not supported."
+    ),
+    Kind.RATE_LIMITED: Consequence(
+        429, H3Code.EXCESSIVE_LOAD, Origin.CLIENT, Retry.NEVER, "There were too many requests."
     ),
     Kind.CONNECT_FAILED: Consequence(
         502, H3Code.INTERNAL_ERROR, Origin.BACKEND, Retry.IF_UNSENT, "The backend is unreachable."

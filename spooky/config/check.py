@@ -31,6 +31,8 @@ from spooky.config.model import (
     UpstreamTls,
 )
 from spooky.config.probes import check_health, find_commands
+from spooky.config.rate_limits import RateLimit
+from spooky.config.rate_tables import check_rate_limits
 from spooky.config.sessions import check_sessions, find_secret_faults
 from spooky.errors import ConfigError, Problem, StartupError
 
@@ -53,6 +55,7 @@ def check(config: Config, known: Places) -> Iterator[Finding]:
     yield from check_sessions(config.upstream, known)
     yield from check_health(config.upstream, known)
     yield from _check_limits(config.limits, known)
+    yield from check_rate_limits(_rate_limits(config), known)
     yield from _check_rows(config, known)
     yield from check_admission(config, known)
 
@@ -74,6 +77,12 @@ def _check_rows(config: Config, known: Places) -> Iterator[Finding]:
     if different > rows and known.is_sound("limits.backend_rows"):
         text = f"has {different} different backends, more than limits.backend_rows, which is {rows}"
         yield Finding("upstream", text)
+
+
+def _rate_limits(config: Config) -> Iterator[tuple[str, tuple[RateLimit, ...]]]:
+    yield "rate_limits", config.rate_limits
+    for upstream in config.upstream:
+        yield f"{key_of_upstream(upstream.name)}.rate_limits", upstream.rate_limits
 
 
 def _check_limits(limits: Limits, known: Places) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from spooky.config.admission import Admission, BackendLimits, UpstreamAdmission
 from spooky.config.dns import Dns
 from spooky.config.failing import CircuitBreaker, PassiveHealth
+from spooky.config.rate_limits import RateLimit
 from spooky.config.repeats import Hedging, Retries
 
 
@@ -235,6 +236,8 @@ class Upstream:
     """How much may be in flight in it, and how important its requests are."""
     backend_limits: BackendLimits = field(default_factory=BackendLimits)
     """What each of its backends gets at most."""
+    rate_limits: tuple[RateLimit, ...] = ()
+    """How many requests may pass, over and above the limits for all upstreams."""
     retries: Retries = field(default_factory=Retries)
     """When a request is tried again."""
     hedging: Hedging | None = None
@@ -325,6 +328,9 @@ class Limits:
     backend_rows: int = 256
     """Different backends (by scheme and address) that shared memory has room for, with those of
     older configurations whose workers still drain. Fixed when the master starts."""
+    rate_limit_keys: int = 16_384
+    """Keys of rate limits that are counted apart at one time by each kind of algorithm. Fixed when
+    the master starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +361,8 @@ class Config:
     """How much may be in flight in all upstreams together."""
     dns: Dns = field(default_factory=Dns)
     """How names of backends are looked up, again and again at their time to live."""
+    rate_limits: tuple[RateLimit, ...] = ()
+    """How many requests may pass, whichever upstream serves them."""
     steering: str = "auto"
     """How datagrams reach the worker that owns their connection. `kernel`: by a classic BPF program
     on the sockets; it is an error where none can be attached. `userspace`: handed over between

@@ -29,6 +29,7 @@ from spooky.config.model import (
     UpstreamTls,
 )
 from spooky.config.probes import HEALTH_CHECK
+from spooky.config.rate_tables import RATE_LIMIT
 from spooky.config.repeat_tables import HEDGING, RETRIES, deadline_header
 from spooky.config.scalars import (
     AUTO,
@@ -215,6 +216,7 @@ UPSTREAM = Section(
         "timeouts": Field(TIMEOUTS),
         "admission": Field(UPSTREAM_ADMISSION),
         "backend_limits": Field(BACKEND_LIMITS),
+        "rate_limits": Field(ListOf(RATE_LIMIT)),
         "retries": Field(RETRIES),
         "hedging": Field(HEDGING),
         "health_check": Field(HEALTH_CHECK),
@@ -268,6 +270,7 @@ LIMITS = Section(
         "backend_ping_interval": Field(_WAIT_OR_NONE),
         "backend_ping_timeout": Field(_WAIT),
         "backend_rows": Field(integer(16, 4096)),
+        "rate_limit_keys": Field(integer(1024, 262_144)),
     },
 )
 
@@ -316,6 +319,7 @@ CONFIG = Section(
         "limits": Field(LIMITS),
         "admission": Field(ADMISSION),
         "dns": Field(DNS),
+        "rate_limits": Field(ListOf(RATE_LIMIT)),
         "steering": Field(choice(["auto", "kernel", "userspace"])),
         "worker_timeout": Field(duration(2, DAY, zero=True)),
         "watch": Field(boolean()),

@@ -94,6 +94,7 @@ class Estate:
             {
                 "steering": config.steering,
                 "limits.backend_rows": config.limits.backend_rows,
+                "limits.rate_limit_keys": config.limits.rate_limit_keys,
                 "control": config.control,
             }
             if left is None
@@ -102,7 +103,8 @@ class Estate:
         """What the configuration said of things that only a new start changes."""
         self.sockets = Sockets(self.fixed["steering"])
         if left is None:
-            self.memory = SharedMemory.create(config.limits.backend_rows)
+            limits = config.limits
+            self.memory = SharedMemory.create(limits.backend_rows, limits.rate_limit_keys)
             self._keys = SharedKeys(*(secrets.token_bytes(32) for _ in fields(SharedKeys)))
         else:
             self.memory = SharedMemory.attach(left["memory"], writable=True)
@@ -147,6 +149,7 @@ class Estate:
     ) -> Birth:
         """Say how a worker comes to be; `shed` closes what is the master's, sockets aside."""
         config = blueprint.config
+        self.memory.expect(child.slot)
         index = child.slot - crew.first
         spec = WorkerSpec(
             slot=child.slot,

@@ -45,6 +45,10 @@ class Column(IntEnum):
     """Counter of stateless resets that were sent."""
     RETRIES_TOTAL = 12
     """Counter of Retry packets that were sent."""
+    RATE_LIMITED_TOTAL = 13
+    """Counter of requests that a rate limit refused."""
+    RATE_SPARED_TOTAL = 14
+    """Counter of those that one would have refused, were it not a dry run."""
 
 
 COUNTERS: Final = frozenset(column for column in Column if column.name.endswith("_TOTAL"))

@@ -17,6 +17,7 @@ from spooky.shm.backends import BackendTable
 from spooky.shm.instance import Instance
 from spooky.shm.limits import LimitTable
 from spooky.shm.processes import SLOT_LIMIT, ProcessTable
+from spooky.shm.rates import RateTable
 from spooky.shm.traffic import TrafficTable
 
 NAME: Final = "spooky"
@@ -25,7 +26,11 @@ MAGIC: Final = 0x53504F4F4B590003
 """`SPOOKY` and the version of the layout: who attaches to another one must not guess."""
 _BACKEND_ROWS: Final = 1
 """The cell of the header that says how many rows for backends there are."""
+_RATE_ROWS: Final = 2
+"""And the one that says how many each table of rates has."""
 _HEADER_CELLS: Final = 8
+RATE_ROWS: Final = 1024
+"""Room for keys of rates where nobody says how much."""
 
 
 class SharedMemory:
@@ -35,11 +40,11 @@ class SharedMemory:
         """Cut up a segment whose header is written. StartupError if it is not of this version."""
         self.fd = fd
         cells = memoryview(memory).cast("Q")
-        if cells[0] != MAGIC or len(cells) < sum(_sizes(cells[_BACKEND_ROWS])):
+        if cells[0] != MAGIC or len(cells) < sum(_sizes(*_rows(cells))):
             raise StartupError("the shared memory is that of another version of Spooky")
-        rows = cells[_BACKEND_ROWS]
+        rows, rates = _rows(cells)
         start, parts = 0, []
-        for size in _sizes(rows):
+        for size in _sizes(rows, rates):
             parts.append(cells[start : start + size])
             start += size
         self.instance = Instance(parts[1])
@@ -47,16 +52,18 @@ class SharedMemory:
         self.backends = BackendTable(parts[3], rows)
         self.limits = LimitTable(parts[4], SLOT_LIMIT, _limit_rows(rows))
         self.traffic = TrafficTable(parts[5], SLOT_LIMIT, rows)
+        self.buckets = RateTable(parts[6], rates)
+        self.windows = RateTable(parts[7], rates)
 
     @classmethod
-    def create(cls, backend_rows: int) -> "SharedMemory":
-        """Make a new segment, all zero, with room for so many backends."""
+    def create(cls, backend_rows: int, rate_rows: int = RATE_ROWS) -> "SharedMemory":
+        """Make a new segment, all zero, with room for so many backends and keys of rates."""
         fd = os.memfd_create(NAME, os.MFD_CLOEXEC)
-        size = sum(_sizes(backend_rows)) * CELL_BYTES
+        size = sum(_sizes(backend_rows, rate_rows)) * CELL_BYTES
         os.ftruncate(fd, size)
         memory = mmap.mmap(fd, size)
         header = memoryview(memory).cast("Q")
-        header[_BACKEND_ROWS] = backend_rows
+        header[_BACKEND_ROWS], header[_RATE_ROWS] = backend_rows, rate_rows
         header[0] = MAGIC
         return cls(fd, memory)
 
@@ -68,6 +75,11 @@ class SharedMemory:
             raise StartupError("the shared memory is that of another version of Spooky")
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         return cls(fd, mmap.mmap(fd, size, access=access))
+
+    def expect(self, slot: int) -> None:
+        """Let all look at what the process of a slot will write; only the master may."""
+        self.buckets.open(slot)
+        self.windows.open(slot)
 
     def bury(self, slot: int) -> None:
         """Note that the process of a row is gone; only the master may."""
@@ -82,7 +94,11 @@ class SharedMemory:
             self.traffic.clear_backend(row)
 
 
-def _sizes(backend_rows: int) -> tuple[int, ...]:
+def _rows(cells: "memoryview[int]") -> tuple[int, int]:
+    return cells[_BACKEND_ROWS], cells[_RATE_ROWS]
+
+
+def _sizes(backend_rows: int, rate_rows: int) -> tuple[int, ...]:
     """Say how many cells each part takes: the header, then the tables."""
     return (
         _HEADER_CELLS,
@@ -91,6 +107,8 @@ def _sizes(backend_rows: int) -> tuple[int, ...]:
         BackendTable.cells_needed(backend_rows),
         LimitTable.cells_needed(SLOT_LIMIT, _limit_rows(backend_rows)),
         TrafficTable.cells_needed(SLOT_LIMIT, backend_rows),
+        RateTable.cells_needed(rate_rows, SLOT_LIMIT),
+        RateTable.cells_needed(rate_rows, SLOT_LIMIT),
     )
 
 

@@ -44,6 +44,9 @@ def as_table(snapshot: Snapshot) -> str:
         word = "reloaded" if master.last_reload_succeeded else "last reload refused"
         head += f"\n{word}: " + " ".join(master.last_reload.split())
     head += f"\n{_arrivals(snapshot.intake)}"
+    limits = snapshot.rate_limits
+    if limits.refused or limits.spared:
+        head += f"\nrate limits refused {limits.refused}, spared by a dry run {limits.spared}"
     generations = [
         (str(one.generation), one.state, str(one.workers), str(one.ready))
         for one in snapshot.generations

@@ -182,11 +182,21 @@ class IntakeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimitStatus:
+    """What the rate limits did since the instance was started, for all workers together."""
+
+    refused: int
+    spared: int
+    """Requests that only a dry run let pass."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All of an instance."""
 
     master: MasterStatus
     intake: IntakeStatus
+    rate_limits: RateLimitStatus
     generations: tuple[GenerationStatus, ...]
     workers: tuple[WorkerStatus, ...]
     keepers: tuple[KeeperStatus, ...]
@@ -208,6 +218,10 @@ def take(pid: int, memory: SharedMemory) -> Snapshot:
     return Snapshot(
         master=_master(pid, memory.instance, generations, moment_ms, usages[pid]),
         intake=_intake(memory.processes),
+        rate_limits=RateLimitStatus(
+            refused=memory.processes.total(Column.RATE_LIMITED_TOTAL),
+            spared=memory.processes.total(Column.RATE_SPARED_TOTAL),
+        ),
         generations=generations,
         workers=workers,
         keepers=tuple(

@@ -1,5 +1,6 @@
 """Odd things that files have in them, each with exactly the messages that it must give."""
 
+from spooky.config.tables import CONFIG
 from spooky.config.tables import UPSTREAM as UPSTREAM_KEYS
 from tests.config.broken import (
     DURATION,
@@ -16,11 +17,7 @@ from tests.config.broken import (
     with_upstream,
 )
 
-TOP_KEYS = (
-    "version, worker_processes, listen, upstream, user, group, admin, log, limits, "
-    "admission, dns, steering, "
-    "worker_timeout, watch, drain_timeout, pid, control, zone"
-)
+TOP_KEYS = ", ".join(CONFIG.fields)
 NO_ENCODING = (
     "is no percent-encoding: two hexadecimal digits follow a %; the % itself is written %25"
 )

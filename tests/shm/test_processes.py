@@ -73,6 +73,8 @@ def test_counters_are_named_so() -> None:
         "REFUSED_TOTAL",
         "RESETS_TOTAL",
         "RETRIES_TOTAL",
+        "RATE_LIMITED_TOTAL",
+        "RATE_SPARED_TOTAL",
     }
 
 

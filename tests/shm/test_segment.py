@@ -13,6 +13,7 @@ import pytest
 from spooky.errors import StartupError
 from spooky.shm.instance import Cell, Change, Instance
 from spooky.shm.processes import SLOT_LIMIT, Column
+from spooky.shm.rates import RateColumn
 from spooky.shm.segment import MAGIC, NAME, SharedMemory, attach_to
 from spooky.shm.traffic import TrafficColumn
 
@@ -24,7 +25,8 @@ def test_a_new_segment_is_all_zero_but_for_its_name_and_its_rows(memory: SharedM
     octets = os.pread(memory.fd, os.fstat(memory.fd).st_size, 0)
     assert int.from_bytes(octets[:8], sys.byteorder) == MAGIC
     assert int.from_bytes(octets[8:16], sys.byteorder) == memory.backends.capacity
-    assert not any(octets[16:])
+    assert int.from_bytes(octets[16:24], sys.byteorder) == memory.buckets.rows
+    assert not any(octets[24:])
     assert os.readlink(f"/proc/self/fd/{memory.fd}").startswith(f"/memfd:{NAME} ")
     assert not os.get_inheritable(memory.fd)
 
@@ -47,8 +49,14 @@ def test_the_tables_do_not_touch_each_other(memory: SharedMemory) -> None:
         0,
     )
     memory.traffic.begin(SLOT_LIMIT - 1)
-    # The very last cells of the segment.
-    memory.traffic.row(SLOT_LIMIT - 1, final)[-1] = 7
+    memory.traffic.row(SLOT_LIMIT - 1, final)[-1] = 8
+    assert not any(map(any, memory.buckets.read(0)))
+    memory.expect(SLOT_LIMIT - 1)
+    for table in (memory.buckets, memory.windows):
+        table.lane(SLOT_LIMIT - 1).set(table.rows - 1, RateColumn.CLAIM, 7)
+        assert table.read(table.rows - 1) == ((0,) * 256, (0,) * 256, (0,) * 255 + (7,))
+    assert not any(map(any, memory.windows.read(0)))
+    # The very last cell of the segment.
     octets = os.pread(memory.fd, 8, os.fstat(memory.fd).st_size - 8)
     assert int.from_bytes(octets, sys.byteorder) == 7
 
@@ -88,6 +96,7 @@ def test_a_segment_of_another_version_is_refused(
 HOLDER = """
 import os, sys
 from spooky.shm.instance import Serving
+from spooky.shm.rates import RateColumn
 from spooky.shm.segment import SharedMemory
 {first}
 memory.instance.promote(Serving(4, 2, 3), 99)

@@ -205,6 +205,7 @@ KEYS = {
         "connections_opened connections_refused datagrams_handed_over late_initials retries_sent "
         "stateless_resets_sent"
     ),
+    "rate_limits": "refused spared",
     "generations": "generation ready state workers",
     "workers": ("connections generation heartbeat_age_s in_flight pid requests slot state usage"),
     "keepers": "generation heartbeat_age_s pid state usage",
