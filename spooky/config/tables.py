@@ -22,12 +22,12 @@ from spooky.config.model import (
     ListenTls,
     LoadBalancing,
     Log,
-    Route,
     Timeouts,
     Upstream,
     UpstreamTls,
 )
 from spooky.config.repeat_tables import HEDGING, RETRIES, deadline_header
+from spooky.config.route_tables import ROUTE, RULE
 from spooky.config.scalars import (
     AUTO,
     Scalar,
@@ -126,16 +126,6 @@ LISTENER = Section(
 
 # --- upstreams --------------------------------------------------------------------------------
 
-ROUTE = Section(
-    Route,
-    {
-        "host": Field(
-            host("a host such as api.example.com or *.example.com", names.parse_route_host)
-        ),
-        "path_prefix": Field(host("a path such as /api", names.parse_path_prefix)),
-    },
-)
-
 
 def _build_backend(values: dict[str, Any]) -> Backend:
     name, port, tls = values.pop("address")
@@ -216,7 +206,7 @@ HEALTH_CHECK = Section(
 
 
 def _build_upstream(values: dict[str, Any]) -> Upstream:
-    name, routes = values.pop("name", ""), values.pop("route")
+    name, routes = values.pop("name", ""), values.pop("route", ())
     return Upstream(name, routes, **values)
 
 
@@ -225,7 +215,7 @@ def _upstream_parts(upstream: Upstream) -> dict[str, Any]:
     for key in ("health_check", "hedging", "session_persistence"):
         if parts[key] is None:
             del parts[key]
-    return {"route": upstream.routes, **parts}
+    return {"route": upstream.routes, **parts} if upstream.routes else parts
 
 
 UPSTREAM = Section(
@@ -233,8 +223,8 @@ UPSTREAM = Section(
     {
         "route": Field(
             OneOrMany(ROUTE),
-            "missing; write {path_prefix: /} to take every request",
-            "What the upstream serves: one route or a list of them.",
+            about="What the upstream serves: one route or a list of them. Without it, only what "
+            "a split or a mirror of another route sends there.",
         ),
         "load_balancing": Field(BALANCING),
         "slow_start": Field(_WAIT_OR_NONE),
@@ -335,6 +325,7 @@ CONFIG = Section(
             NamedGroup(UPSTREAM, _GROUP_NAME),
             "missing; write {NAME: {route: {path_prefix: /}, backends: [{address: HOST:PORT}]}}",
         ),
+        "routes": Field(ListOf(RULE)),
         "user": Field(text("the name of a user")),
         "group": Field(text("the name of a group")),
         "admin": Field(ADMIN),

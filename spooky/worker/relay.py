@@ -27,7 +27,7 @@ from spooky.protocol.messages import (
 )
 from spooky.worker.attempt import Attempt
 from spooky.worker.backend_stream import StreamEvent
-from spooky.worker.call import Call, Hold, Refusal, leave_gates, pass_gates
+from spooky.worker.call import Call, Hold, Refusal, give_back, leave_gates, pass_gates
 from spooky.worker.contain import contained
 from spooky.worker.deadlines import Progress
 from spooky.worker.observe import Outcome
@@ -97,12 +97,17 @@ class Exchange:
         if services.misdirected(self._client.server_name, host):
             self.fail(Kind.MISDIRECTED, f"{host} on a connection for {self._client.server_name}")
             return
-        group = services.upstreams.find(host, head.path)
-        if group is None:
+        course = services.routes.find(host, head.path, head)
+        if course is None:
             self.fail(Kind.NO_ROUTE, "")
             return
         client = self._client
-        self._call = Call(head, host, client.path, client.name, group)
+        self._call = course.begin(head, host, client, self._request_id, self._upload)
+        if self._call is None:
+            self._response.whole(*course.answer(head, host, client.path, self._request_id))
+            self._complete()
+            client.touch()
+            return
         self._tries = Tries(self, self._call, self._upload, services, self._request_id)
         if not self._tries.note_deadline(self._progress.started_at):
             self.fail(Kind.DEADLINE, "no time was left when the request came")
@@ -241,8 +246,8 @@ class Exchange:
         self._upload.release()
         if self._call.group.sessions is not None:
             self._call.group.sessions.bind(self._call, attempt.target.index)
-        fields = headers.forward_response(head, self._request_id)
-        self._response.head(head.status, fields + self._added_fields(), end=head.end)
+        fields = give_back(self._call, head, self._request_id)
+        self._response.head(head.status, fields, end=head.end)
         if head.end:
             self._complete()
 
@@ -361,7 +366,7 @@ class Exchange:
             self._upload.settle()
         if self._tries is not None:
             self._tries.end()
-        if self._call is not None and self._call.passed:
+        if self._call is not None:
             leave_gates(self._call)
         self._services.exchanges.discard(self)
         self._client.finished(self._stream)

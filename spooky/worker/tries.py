@@ -15,9 +15,8 @@ from typing import Protocol
 from spooky.errors import H2Code, Kind
 from spooky.policy.deadline import asked_for, pass_on
 from spooky.policy.retry import Cause, Failure, Verdict, cause_of, judge, may_ask_again
-from spooky.protocol import headers
 from spooky.worker.attempt import Attempt, Trying
-from spooky.worker.call import Call
+from spooky.worker.call import Call, forward
 from spooky.worker.contain import contained
 from spooky.worker.services import Services
 from spooky.worker.upload import Upload
@@ -154,9 +153,7 @@ class Tries:
 
     def _start(self, attempt: Attempt, now: float) -> None:
         call = self._call
-        head = headers.forward_request(
-            call.head, call.client, self._request_id, attempt.target.scheme
-        )
+        head = forward(call, attempt.target.scheme, self._request_id)
         repetition = call.group.repetition
         own = repetition.deadline_header
         if self._asked or own is not None:

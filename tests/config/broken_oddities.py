@@ -17,8 +17,8 @@ from tests.config.broken import (
 )
 
 TOP_KEYS = (
-    "version, worker_processes, listen, upstream, user, group, admin, log, limits, dns, steering, "
-    "worker_timeout, watch, drain_timeout, pid, control, zone"
+    "version, worker_processes, listen, upstream, routes, user, group, admin, log, limits, dns, "
+    "steering, worker_timeout, watch, drain_timeout, pid, control, zone"
 )
 NO_ENCODING = (
     "is no percent-encoding: two hexadecimal digits follow a %; the % itself is written %25"

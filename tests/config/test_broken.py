@@ -9,11 +9,11 @@ import yaml
 from spooky.config import document
 from spooky.config.load import load, load_text
 from spooky.errors import ConfigError
-from tests.config import broken_files, broken_oddities, broken_upstreams
+from tests.config import broken_files, broken_oddities, broken_routes, broken_upstreams
 from tests.config.broken import LISTEN, UPSTREAM, Broken
 
 SCHEMA = Path(__file__).parents[2] / "config" / "spooky.schema.json"
-TABLE = (*broken_files.TABLE, *broken_upstreams.TABLE, *broken_oddities.TABLE)
+TABLE = (*broken_files.TABLE, *broken_upstreams.TABLE, *broken_oddities.TABLE, *broken_routes.TABLE)
 BY_NAME = [pytest.param(broken, id=broken.name) for broken in TABLE]
 STRUCTURAL = [pytest.param(broken, id=broken.name) for broken in TABLE if broken.structural]
 
