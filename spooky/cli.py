@@ -17,6 +17,7 @@ from typing import Final
 from spooky import __version__, ctl
 from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import load_identities
+from spooky.config.contents import read_contents
 from spooky.config.dump import dump
 from spooky.config.load import load, load_and_inspect
 from spooky.config.model import Config
@@ -161,7 +162,8 @@ def resolve(path: Path) -> Resolved:
         if any(backend.tls for backend in upstream.backends)
     }
     keys = load_session_keys(config.upstream, loaded.places)
-    return Resolved(config, identities, contexts, keys, (*loaded.notices, *inspection.notices))
+    notices = (*loaded.notices, *inspection.notices)
+    return Resolved(config, identities, contexts, keys, notices, read_contents(config))
 
 
 def test(path: Path, *, show: bool) -> ExitCode:

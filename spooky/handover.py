@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from spooky.config.model import Config, Listener
@@ -85,6 +86,8 @@ class WorkerSpec:
     listeners: tuple[BoundListener, ...]
     identities: tuple[Any, ...]
     client_contexts: Mapping[str, ssl.SSLContext]
+    contents: Mapping[Path, bytes]
+    """What the files with the content of answers held when the configuration was read."""
     steering: Steering
     mailboxes: Mailboxes
     keys: SharedKeys

@@ -17,6 +17,8 @@ from spooky.config.balancing_tables import balancing_notices, check_balancing
 from spooky.config.certs import judge_dates, load_identities
 from spooky.config.check_admission import check_admission
 from spooky.config.check_repeats import check_repeats, repeats_notices
+from spooky.config.check_routes import check_routes
+from spooky.config.contents import find_unreadable
 from spooky.config.document import Finding, Places, key_of_upstream, parent
 from spooky.config.failing_tables import check_circuit_breaker, check_passive_health
 from spooky.config.keyfiles import MEMBERS, read_contents
@@ -43,7 +45,7 @@ def check(config: Config, known: Places) -> Iterator[Finding]:
     The Config may have stand-ins where `known` says so: nothing is concluded from them.
     """
     yield from _check_listeners(config.listen, known)
-    yield from _check_routes(config.upstream, known)
+    yield from check_routes(config, known)
     for upstream in config.upstream:
         yield from _check_backends(upstream, known)
         yield from _check_client_identity(upstream, known)
@@ -155,19 +157,6 @@ def _check_identity(files: Certificate, key: str, known: Places) -> Iterator[Fin
 # --- upstreams --------------------------------------------------------------------------------
 
 
-def _check_routes(upstreams: tuple[Upstream, ...], known: Places) -> Iterator[Finding]:
-    routes = {
-        f"{key_of_upstream(upstream.name)}.route[{index}]": (upstream.name, route)
-        for upstream in upstreams
-        for index, route in enumerate(upstream.routes)
-    }
-    sound = [(key, route) for key, (_, route) in routes.items() if known.is_sound(key)]
-    for key, first in _repeated(sound):
-        route, owner = routes[key][1], routes[first][0]
-        what = f"{route.host or 'any host'} with {route.path_prefix}"
-        yield Finding(key, f"{what} is already a route of {owner}")
-
-
 def _check_backends(upstream: Upstream, known: Places) -> Iterator[Finding]:
     backends = {
         f"{key_of_upstream(upstream.name)}.backends[{index}]": backend
@@ -234,6 +223,7 @@ def inspect_files(config: Config, now: datetime, places: Places | None = None) -
     findings = [*_find_account(config), *find_log_faults(config), *_find_pidfile(config)]
     findings += find_commands(config.upstream)
     findings += find_secret_faults(config.upstream)
+    findings += find_unreadable(config)
     for upstream in config.upstream:
         findings += _find_client_tls(upstream, now, known)
     problems += [

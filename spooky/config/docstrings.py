@@ -7,6 +7,7 @@ the class's module. Only the schema needs it; nothing here runs when a configura
 import ast
 import inspect
 import sys
+from dataclasses import is_dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -18,8 +19,10 @@ def of_class(owner: type[Any]) -> str:
 
 
 def of_field(owner: type[Any], name: str) -> str:
-    """The docstring of a model's field, on one line; "" where it has none."""
-    return _fields(sys.modules[owner.__module__]).get((owner.__name__, name), "")
+    """The docstring of a model's field, its own or inherited, on one line; "" for none."""
+    owners = (one for one in owner.__mro__ if is_dataclass(one))
+    found = (_fields(sys.modules[one.__module__]).get((one.__name__, name)) for one in owners)
+    return next(filter(None, found), "")
 
 
 @cache

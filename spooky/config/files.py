@@ -1,5 +1,5 @@
 """Which files a Config names to be read: certificates, keys, passphrases, authorities,
-secrets.
+secrets, and the content of answers.
 
 Lists paths and opens no file. Neither the configuration file itself is among them, which a Config
 does not know, nor what Spooky writes.
@@ -26,6 +26,7 @@ def files_of(config: Config) -> list[Path]:
         sessions = upstream.session_persistence
         if sessions is not None and sessions.secret_file is not None:
             found.append(sessions.secret_file)
+    found += [rule.respond.file for rule in config.routes if rule.respond and rule.respond.file]
     return list(dict.fromkeys(found))
 
 

@@ -12,6 +12,8 @@ from spooky.config.dns import Dns
 from spooky.config.failing import CircuitBreaker, PassiveHealth
 from spooky.config.rate_limits import RateLimit
 from spooky.config.repeats import Hedging, Retries
+from spooky.config.routes import Route as Route  # noqa: PLC0414
+from spooky.config.routes import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,6 @@ class Listener:
     """The IP address to bind; `::` takes IPv6 from everywhere."""
     port: int = 443
     """The UDP port to bind."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What an upstream serves. Longest prefix wins, then exact host, wildcard host, any host."""
-
-    host: str | None = None
-    """An exact name, or `*.example.com` for all names below it; None: any. Lower case."""
-    path_prefix: str = "/"
-    """Matches whole segments: `/api` serves `/api` and `/api/x`, not `/apis`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +333,8 @@ class Config:
     """Where clients connect: one listener or a list of them."""
     upstream: tuple[Upstream, ...]
     """Groups of backends, by name, and the requests that each serves."""
+    routes: tuple[Rule, ...] = ()
+    """Routes that have no upstream of their own: they share requests out, redirect or answer."""
     version: int = 1
     """Of this file's format; only 1."""
     zone: str | None = None

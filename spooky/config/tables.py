@@ -23,7 +23,6 @@ from spooky.config.model import (
     Listener,
     ListenTls,
     Log,
-    Route,
     Timeouts,
     Upstream,
     UpstreamTls,
@@ -31,6 +30,7 @@ from spooky.config.model import (
 from spooky.config.probes import HEALTH_CHECK
 from spooky.config.rate_tables import RATE_LIMIT
 from spooky.config.repeat_tables import HEDGING, RETRIES, deadline_header
+from spooky.config.route_tables import ROUTE, RULE
 from spooky.config.scalars import (
     AUTO,
     Scalar,
@@ -122,16 +122,6 @@ LISTENER = Section(
 
 # --- upstreams --------------------------------------------------------------------------------
 
-ROUTE = Section(
-    Route,
-    {
-        "host": Field(
-            host("a host such as api.example.com or *.example.com", names.parse_route_host)
-        ),
-        "path_prefix": Field(host("a path such as /api", names.parse_path_prefix)),
-    },
-)
-
 
 def _build_backend(values: dict[str, Any]) -> Backend:
     name, port, tls = values.pop("address")
@@ -187,7 +177,7 @@ TIMEOUTS = Section(
 
 
 def _build_upstream(values: dict[str, Any]) -> Upstream:
-    name, routes = values.pop("name", ""), values.pop("route")
+    name, routes = values.pop("name", ""), values.pop("route", ())
     return Upstream(name, routes, **values)
 
 
@@ -196,7 +186,7 @@ def _upstream_parts(upstream: Upstream) -> dict[str, Any]:
     for key in ("health_check", "hedging", "circuit_breaker", "session_persistence"):
         if parts[key] is None:
             del parts[key]
-    return {"route": upstream.routes, **parts}
+    return {"route": upstream.routes, **parts} if upstream.routes else parts
 
 
 UPSTREAM = Section(
@@ -204,8 +194,8 @@ UPSTREAM = Section(
     {
         "route": Field(
             OneOrMany(ROUTE),
-            "missing; write {path_prefix: /} to take every request",
-            "What the upstream serves: one route or a list of them.",
+            about="What the upstream serves: one route or a list of them. Without it, only what "
+            "a split or a mirror of another route sends there.",
         ),
         "load_balancing": Field(BALANCING),
         "slow_start": Field(_WAIT_OR_NONE),
@@ -312,6 +302,7 @@ CONFIG = Section(
             NamedGroup(UPSTREAM, _GROUP_NAME),
             "missing; write {NAME: {route: {path_prefix: /}, backends: [{address: HOST:PORT}]}}",
         ),
+        "routes": Field(ListOf(RULE)),
         "user": Field(text("the name of a user")),
         "group": Field(text("the name of a group")),
         "admin": Field(ADMIN),

@@ -8,7 +8,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Resolved:
     """Of upstreams with a secret of their own, by name."""
     notices: tuple[str, ...] = ()
     """What the operator should know though it is no fault."""
+    contents: Mapping[Path, bytes] = field(default_factory=dict)
+    """What the files with the content of answers held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ class Estate:
             steering=self.sockets.steering,
             identities=blueprint.resolved.identities,
             client_contexts=blueprint.resolved.client_contexts,
+            contents=blueprint.resolved.contents,
             mailboxes=self.sockets.mailboxes_of(child.slot),
             keys=self._keys,
             session_keys=blueprint.resolved.session_keys,

@@ -26,6 +26,8 @@ from spooky.protocol.request_check import (
 __all__ = [
     "Fault",
     "accept_of",
+    "address_of",
+    "authority_of",
     "check_request",
     "check_trailers",
     "forward_interim",
@@ -102,7 +104,7 @@ def accept_of(head: RequestHead) -> bytes | None:
     return b", ".join(found) if found else None
 
 
-def _authority_of(head: RequestHead) -> bytes:
+def authority_of(head: RequestHead) -> bytes:
     """Return the authority, from Host where there is no `:authority` (RFC 9114 4.3.1)."""
     if head.authority:
         return head.authority
@@ -111,7 +113,7 @@ def _authority_of(head: RequestHead) -> bytes:
 
 def host_of(head: RequestHead) -> str:
     """Return the host that is asked for: lower case, no port, IPv6 in brackets."""
-    return split_authority(_authority_of(head))[0]
+    return split_authority(authority_of(head))[0]
 
 
 def forward_request(
@@ -122,7 +124,7 @@ def forward_request(
     `scheme` is that of the backend's connection: servers refuse one that is not their transport's
     (RFC 9113 section 8.3.1). What the client used is in the forwarded fields.
     """
-    authority = _authority_of(head)
+    authority = authority_of(head)
     kept, known = head.headers, _NOTHING
     names = [name for name, _ in kept]
     if not _TOUCHED.isdisjoint(names) or names.count(b"content-length") > 1:
@@ -176,6 +178,11 @@ def _set_aside(headers: Headers) -> tuple[Headers, dict[bytes, bytes]]:
 def _continued(known: dict[bytes, bytes], name: bytes, value: bytes) -> bytes:
     before = known.get(name)
     return value if before is None else b"%b, %b" % (before, value)
+
+
+def address_of(client: Path) -> bytes:
+    """Return the client's address as `x-forwarded-for` has it."""
+    return _nodes(client.peer[0])[0]
 
 
 @lru_cache(maxsize=4096)

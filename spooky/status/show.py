@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from spooky.status.snapshot import (
+from spooky.status.records import (
     BackendStatus,
     IntakeStatus,
     KeeperStatus,

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from spooky.errors import Kind
 from spooky.policy.persistence import Session
-from spooky.protocol.messages import Headers, Path, RequestHead
+from spooky.protocol import headers
+from spooky.protocol.messages import Headers, Path, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
+    from spooky.worker.mirror import Shadow
+    from spooky.worker.treatment import Treatment
     from spooky.worker.upstreams import UpstreamGroup
 
 
@@ -44,6 +47,10 @@ class Call:
     """Seconds from then until the response's head; None: none has come."""
     failed: bool = False
     """Whether it ended by a backend's fault."""
+    treatment: "Treatment | None" = None
+    """What its route changes of the messages, if anything."""
+    shadow: "Shadow | None" = None
+    """The copy of it that goes elsewhere, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +100,28 @@ def pass_gates(gates: Sequence[Gate], call: Call, held: Held) -> Verdict:
         call.passed.append(gate)
         if verdict is not None:
             return verdict
+    if call.shadow is not None:
+        call.shadow.release()
     return None
 
 
 def leave_gates(call: Call) -> None:
-    """Tell the gates that an exchange is over, the last one first."""
+    """Tell the gates, the last one first, and the copy of it that an exchange is over."""
     while call.passed:
         call.passed.pop().leave(call)
+    if call.shadow is not None:
+        call.shadow.close()
+
+
+def forward(call: Call, scheme: bytes, request_id: bytes) -> RequestHead:
+    """Return the head for a backend whose connections have that scheme."""
+    head = headers.forward_request(call.head, call.client, request_id, scheme)
+    return head if call.treatment is None else call.treatment.of_request(head, call, request_id)
+
+
+def give_back(call: Call, head: ResponseHead, request_id: bytes) -> Headers:
+    """Return the fields for the client, of a backend's response."""
+    fields = headers.forward_response(head, request_id) + call.response_fields
+    return (
+        fields if call.treatment is None else call.treatment.of_response(fields, call, request_id)
+    )

@@ -28,6 +28,7 @@ from spooky.protocol.retry import RetryTokens
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
 from spooky.worker.admission_setup import open_gates
+from spooky.worker.courses import make_routes
 from spooky.worker.deadlines import Sweep
 from spooky.worker.farewell import RELOAD_QUIET_S, STOP_QUIET_S
 from spooky.worker.handoff import Handoff
@@ -89,6 +90,7 @@ class Worker:
             loop=loop,
             limits=config.limits,
             upstreams=self._upstreams,
+            routes=make_routes(config, self._upstreams.groups, spec.contents, loop),
             observer=self._observer,
             new_request_id=request_ids(os.urandom).__next__,
             misdirected=_misdirected(spec),

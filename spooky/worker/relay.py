@@ -27,13 +27,13 @@ from spooky.protocol.messages import (
 )
 from spooky.worker.attempt import Attempt
 from spooky.worker.backend_stream import StreamEvent
-from spooky.worker.call import Call, Hold, Refusal, leave_gates, pass_gates
+from spooky.worker.call import Call, Hold, Refusal, give_back, leave_gates, pass_gates
 from spooky.worker.contain import contained
 from spooky.worker.deadlines import Progress
 from spooky.worker.observe import Outcome
 from spooky.worker.response import Response
 from spooky.worker.services import Connection, Services
-from spooky.worker.tries import Tries
+from spooky.worker.tries import NO_TRIES, Tries
 from spooky.worker.upload import Upload
 
 log = logging.getLogger("spooky.relay")
@@ -83,7 +83,7 @@ class Exchange:
     @contained
     def start(self, head: RequestHead) -> None:
         """Take the request's head: check it, find its upstream, ask for a backend."""
-        services = self._services
+        services, client = self._services, self._client
         self._request = head
         self._request_id = headers.request_id(head) or services.new_request_id()
         self._upload = Upload(
@@ -94,15 +94,19 @@ class Exchange:
             self.fail(fault.kind, fault.reason)
             return
         host = headers.host_of(head)
-        if services.misdirected(self._client.server_name, host):
-            self.fail(Kind.MISDIRECTED, f"{host} on a connection for {self._client.server_name}")
+        if services.misdirected(client.server_name, host):
+            self.fail(Kind.MISDIRECTED, f"{host} on a connection for {client.server_name}")
             return
-        group = services.upstreams.find(host, head.path)
-        if group is None:
+        course = services.routes.find(host, head.path, head)
+        if course is None:
             self.fail(Kind.NO_ROUTE, "")
             return
-        client = self._client
-        self._call = Call(head, host, client.path, client.name, group)
+        self._call = course.begin(head, host, client, self._request_id, self._upload)
+        if self._call is None:
+            self._response.whole(*course.answer(head, host, client.path, self._request_id))
+            self._complete()
+            client.touch()
+            return
         self._tries = Tries(self, self._call, self._upload, services, self._request_id)
         if not self._tries.note_deadline(self._progress.started_at):
             self.fail(Kind.DEADLINE, "no time was left when the request came")
@@ -244,8 +248,8 @@ class Exchange:
         self._upload.release()
         if self._call.group.sessions is not None:
             self._call.group.sessions.bind(self._call, attempt.target.index)
-        fields = headers.forward_response(head, self._request_id)
-        self._response.head(head.status, fields + self._added_fields(), end=head.end)
+        fields = give_back(self._call, head, self._request_id)
+        self._response.head(head.status, fields, end=head.end)
         if head.end:
             self._complete()
 
@@ -366,7 +370,7 @@ class Exchange:
             self._upload.settle()
         if self._tries is not None:
             self._tries.end()
-        if self._call is not None and self._call.passed:
+        if self._call is not None:
             leave_gates(self._call)
         self._services.exchanges.discard(self)
         self._client.finished(self._stream)
@@ -374,10 +378,8 @@ class Exchange:
 
     def _outcome(self, kind: Kind | None, detail: str) -> Outcome:
         now = time.monotonic()
-        request, tries = self._request, self._tries
-        attempt = tries.last if tries is not None else None
-        sent_at = attempt.sent_at if attempt is not None else 0.0
-        answered_at = attempt.answered_at if attempt is not None else 0.0
+        request = self._request
+        account = self._tries.account(now) if self._tries is not None else NO_TRIES
         return Outcome(
             request_id=self._request_id,
             client=self._client.path.peer[0],
@@ -389,10 +391,10 @@ class Exchange:
             bytes_sent=self._response.sent_bytes,
             duration=now - self._progress.started_at,
             upstream=self._call.group.name if self._call else "",
-            backend=attempt.target.id if attempt else "",
-            backend_duration=now - sent_at if sent_at else 0.0,
-            answer_time=answered_at - sent_at if answered_at else 0.0,
-            retries=tries.retries if tries is not None else 0,
+            backend=account.backend,
+            backend_duration=account.duration,
+            answer_time=account.answer_time,
+            retries=account.retries,
             error=kind,
             detail=detail,
         )

@@ -61,15 +61,18 @@ class Response:
         status, fields, body = replies.error_reply(kind, request_id, accept)
         if status == _TOO_LATE and request is not None and is_grpc_call(request.headers):
             status, fields, body = replies.grpc_deadline_reply(kind, request_id)
-        if request is not None and request.method == b"HEAD":
-            body = b""
         if added:
             names = {name for name, _ in added}
             fields = [field for field in fields if field[0] not in names]
-        self.sent_bytes = len(body)
-        self.head(status, fields + added, end=not body)
-        if body:
-            self._engine.send_body(self._stream, body, end=True)
+        is_head = request is not None and request.method == b"HEAD"
+        self.whole(status, fields + added, b"" if is_head else body)
+
+    def whole(self, status: int, fields: Headers, content: bytes) -> None:
+        """Send a response that is all there."""
+        self.sent_bytes = len(content)
+        self.head(status, fields, end=not content)
+        if content:
+            self._engine.send_body(self._stream, content, end=True)
 
     def reset(self, code: H3Code, status: int) -> None:
         """Break it off; `status` is what is noted where no head was sent."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from spooky.config.model import Limits
+from spooky.policy.routing import RouteTable
 from spooky.protocol.messages import Path
+from spooky.worker.courses import Course
 from spooky.worker.observe import Observer
 from spooky.worker.upstreams import Upstreams
 
@@ -44,6 +46,7 @@ class Services:
     loop: asyncio.AbstractEventLoop
     limits: Limits
     upstreams: Upstreams
+    routes: RouteTable[Course]
     observer: Observer
     new_request_id: Callable[[], bytes]
     misdirected: Callable[[str | None, str], bool]

@@ -10,14 +10,14 @@ them the only one.
 
 import asyncio
 import time
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from spooky.errors import H2Code, Kind
 from spooky.policy.deadline import asked_for, pass_on
 from spooky.policy.retry import Cause, Failure, Verdict, cause_of, judge, may_ask_again
-from spooky.protocol import headers
 from spooky.worker.attempt import Attempt, Trying
-from spooky.worker.call import Call
+from spooky.worker.call import Call, forward
 from spooky.worker.contain import contained
 from spooky.worker.services import Services
 from spooky.worker.upload import Upload
@@ -32,6 +32,20 @@ class Persistent(Trying, Protocol):
 
     def fault(self, error: Exception) -> None:
         """End because of a fault of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What came of all tries: the last one's backend, for how long it was asked, and how soon it
+    began to answer, seconds; 0: it was not asked, or did not."""
+
+    backend: str
+    duration: float
+    answer_time: float
+    retries: int
+
+
+NO_TRIES: Final = Account("", 0.0, 0.0, 0)
 
 
 class Tries:
@@ -84,6 +98,14 @@ class Tries:
         """The last one that was begun, or has won, also when it is over."""
         self.retries = 0
         """How many there were after the first, hedges among them."""
+
+    def account(self, now: float) -> Account:
+        """Say what came of the tries, at their end."""
+        last = self.last
+        if last is None or not last.sent_at:
+            return Account(last.target.id if last else "", 0.0, 0.0, self.retries)
+        answer_time = last.answered_at - last.sent_at if last.answered_at else 0.0
+        return Account(last.target.id, now - last.sent_at, answer_time, self.retries)
 
     # --- time -------------------------------------------------------------------------------
 
@@ -154,9 +176,7 @@ class Tries:
 
     def _start(self, attempt: Attempt, now: float) -> None:
         call = self._call
-        head = headers.forward_request(
-            call.head, call.client, self._request_id, attempt.target.scheme
-        )
+        head = forward(call, attempt.target.scheme, self._request_id)
         repetition = call.group.repetition
         own = repetition.deadline_header
         if self._asked or own is not None:

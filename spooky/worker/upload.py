@@ -28,6 +28,16 @@ class Sink(Protocol):
         """Say how many octets may be sent now."""
 
 
+class Tap(Protocol):
+    """Who else gets the content, without a say in how it flows."""
+
+    def offer(self, data: bytes, *, end: bool) -> None:
+        """Take content."""
+
+    def offer_trailers(self, headers: Headers) -> None:
+        """Take the trailer section, which ends the request."""
+
+
 class Credit(Protocol):
     """Where flow-control credit is given back."""
 
@@ -53,6 +63,7 @@ class Upload:
         "received",
         "replayable",
         "sent",
+        "tap",
     )
 
     def __init__(self, credit: Credit, stream: int, replay_limit: int, *, empty: bool) -> None:
@@ -73,6 +84,7 @@ class Upload:
         """All that was sent so far could be sent again."""
         self.received = 0
         self.sent = 0
+        self.tap: Tap | None = None
 
     @property
     def finished(self) -> bool:
@@ -88,6 +100,8 @@ class Upload:
         """Take content of the client and pass on what can be."""
         self.received += len(data)
         self.complete = self.complete or end
+        if self.tap is not None:
+            self.tap.offer(data, end=end)
         if data or credit:
             self._wait(data, credit)
         self.pump()
@@ -106,6 +120,8 @@ class Upload:
         """Take the trailer section, which ends the request."""
         self._trailers = headers
         self.complete = True
+        if self.tap is not None:
+            self.tap.offer_trailers(headers)
         self.pump()
 
     def attach(self, sink: Sink) -> None:

@@ -1,4 +1,4 @@
-"""This worker's picture of the upstreams: which one serves a request, and by which backend.
+"""This worker's picture of the upstreams, and by which backend each serves a request.
 
 Made once from the configuration; it owns the pools and the balancers' state, and does no IO of
 its own.
@@ -13,7 +13,6 @@ from spooky.config.model import Backend, Config, Timeouts, Upstream
 from spooky.policy.balance import Balancer, is_fed, make_balancer
 from spooky.policy.eligibility import Rules
 from spooky.policy.hashkey import HashKey
-from spooky.policy.routing import RouteTable, Rule
 from spooky.worker.call import Call, Gate
 from spooky.worker.connect import Endpoint
 from spooky.worker.load import Load
@@ -126,20 +125,11 @@ class UpstreamGroup:
 
 
 class Upstreams:
-    """All upstreams of the configuration and the routes to them."""
+    """All upstreams of the configuration."""
 
     def __init__(self, groups: list[tuple[Upstream, UpstreamGroup]]) -> None:
         self._upstreams = groups
         self.groups = [group for _, group in groups]
-        self._routes: RouteTable[UpstreamGroup] = RouteTable(
-            Rule(route.host, route.path_prefix, group)
-            for upstream, group in groups
-            for route in upstream.routes
-        )
-
-    def find(self, host: str, path: bytes) -> UpstreamGroup | None:
-        """Return the upstream that serves a host (lower case, without port) and path."""
-        return self._routes.find(host, path)
 
     def pools(self) -> Iterator[tuple[str, Backend, Pool]]:
         """List every backend with its upstream's name and its pool."""

@@ -103,7 +103,10 @@ SECTIONS_MESSAGES = [
     "lisen[2].tls: has both cert and pkcs12; keep one (line 4)",
     "lisen[2].tls.cert: {}/old.pem expired on 2026-05-31 12:00 UTC (line 4)",
     "lisen[2].tls.pkcs12: {}/gone.p12 cannot be read: no such file or directory (line 4)",
-    "upstream.api.route.path: unknown key; known here: host, path_prefix (line 7)",
+    (
+        "upstream.api.route.path: unknown key; known here: host, path_prefix, methods, headers, "
+        "cookies, query, priority, rewrite, request_headers, response_headers, mirror (line 7)"
+    ),
     "upstream.api.backends[0].weight: expected 0..1000, got 1001 (line 8)",
     "upstream.api: stands here a second time, after line 6; keep one (line 9)",
     "upstream.api.route.host: leave host out to match every host (line 10)",

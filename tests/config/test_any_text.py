@@ -8,7 +8,7 @@ from spooky.config.dump import dump
 from spooky.config.load import load_text
 from spooky.config.schema import schema
 from spooky.errors import ConfigError
-from tests.config import broken_files, broken_oddities, broken_upstreams
+from tests.config import broken_files, broken_oddities, broken_routes, broken_upstreams
 from tests.config.broken import LISTEN, UPSTREAM
 from tests.config.test_dump import RICH
 from tests.config.test_legacy import BASIC
@@ -17,7 +17,12 @@ from tests.config.test_schema import keys
 KEYS = sorted({key for key, _ in keys(schema())} | {"lb_type", "<<", "site"})
 WORDS = ["off", "1", "0", "-1", "5s", "64KiB", "auto", "*.a", "::1", "h:1", "https://h", "/a", "~"]
 SEEDS = [LISTEN + UPSTREAM, RICH, BASIC]
-BROKEN = (*broken_files.TABLE, *broken_upstreams.TABLE, *broken_oddities.TABLE)
+BROKEN = (
+    *broken_files.TABLE,
+    *broken_upstreams.TABLE,
+    *broken_oddities.TABLE,
+    *broken_routes.TABLE,
+)
 SEEDS += [broken.text for broken in BROKEN]
 SEEDS = [text for text in SEEDS if len(text) < 900]
 PIECES = ["", "\n", ": ", "- ", "*x", "&x ", "!!int ", "{", "]", "\0"]

@@ -9,7 +9,13 @@ import yaml
 from spooky.config import document
 from spooky.config.load import load, load_text
 from spooky.errors import ConfigError
-from tests.config import broken_files, broken_oddities, broken_rates, broken_upstreams
+from tests.config import (
+    broken_files,
+    broken_oddities,
+    broken_rates,
+    broken_routes,
+    broken_upstreams,
+)
 from tests.config.broken import LISTEN, UPSTREAM, Broken
 
 SCHEMA = Path(__file__).parents[2] / "config" / "spooky.schema.json"
@@ -18,6 +24,7 @@ TABLE = (
     *broken_upstreams.TABLE,
     *broken_oddities.TABLE,
     *broken_rates.TABLE,
+    *broken_routes.TABLE,
 )
 BY_NAME = [pytest.param(broken, id=broken.name) for broken in TABLE]
 STRUCTURAL = [pytest.param(broken, id=broken.name) for broken in TABLE if broken.structural]

@@ -22,6 +22,16 @@ RICH = (
     + "    admission: {adaptive: {type: aimd, min: 20, latency: 10ms}, queue: 7, priority: 6}\n"
     + "    backend_limits: {max_queued: 3}\n"
     + "  'a.b': {route: [{host: '*.x'}, {host: y}], backends: [{address: 'b:1'}]}\n"
+    + "  spare: {backends: [{address: 'c:1'}]}\n"
+    + "routes:\n"
+    + "- {host: z, split: {upstreams: {api: 1, spare: 9}, key: 'cookie:id'}, methods: [GET],\n"
+    + "   headers: {X-A: '1', b: {regex: 'a.*', invert: true}}, cookies: {c: {present: false}},\n"
+    + "   query: {d: {prefix: x}}, priority: -1, mirror: {upstream: spare, percent: 0.5},\n"
+    + "   rewrite: {regex: '/(.*)', to: '/\\1', host: 'i:81'},\n"
+    + "   request_headers: {remove: [E], set: {f: '${host}'}, add: {f: '$${'}}}\n"
+    + "- {path_prefix: /r, redirect: {status: 308, scheme: http, host: h, path: /}}\n"
+    + "- {path_prefix: /f, respond: {file: page, content_type: a/b}}\n"
+    + '- {path_prefix: /b, respond: {body: "a\\n b\\t\\u20ac", status: 404}}\n'
     + "worker_processes: 3\nadmin: off\nlog: {level: off, access: off, file: l}\n"
     + "user: '123'\ngroup: 'true'\nlimits: {request_body_bytes: 12345}\n"
 )

@@ -33,7 +33,8 @@ Field: TypeAlias = tuple[bytes, bytes]
 Fields: TypeAlias = list[Field]
 
 SEEN: dict[str, dict[str, object]] = {}
-"""By token: `state` (begun, ended, cancelled), `attempts`, `received`, and `code` of a cancel."""
+"""By token: `state` (begun, ended, cancelled), `attempts`, `received`, the `fields` of the head,
+and `code` of a cancel."""
 
 
 @dataclass(slots=True)
@@ -100,6 +101,8 @@ def _request(event: RequestReceived) -> Request:
     )
     seen = SEEN.get(request.query.get("token", ""), {"attempts": 0})
     request.note(state="begun", attempts=cast("int", seen["attempts"]) + 1, received=0)
+    known = {name.decode(): value.decode("latin1") for name, value in headers.items()}
+    request.note(fields=known)
     return request
 
 

@@ -1,10 +1,12 @@
 import string
 import time
+from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spooky.policy.matchers import Condition, How, Matcher, Source
 from spooky.policy.routing import RouteTable, Rule, normal_path
 
 TABLE = RouteTable(
@@ -93,6 +95,11 @@ def test_nothing_matches() -> None:
         [Rule(None, "/x/./y", 1), Rule(None, "/x/y", 2)],
         [Rule(None, "/%78", 1), Rule(None, "/x", 2)],
         [Rule("*.a.test", "/", 1), Rule("*.A.test", "/", 2)],
+        [Rule(None, "/", 1, Matcher()), Rule(None, "/", 2, None, 1)],
+        [
+            Rule(None, "/", 1, Matcher(frozenset({b"GET"}))),
+            Rule(None, "/", 2, Matcher(frozenset({b"GET"})), 7),
+        ],
         [Rule(None, "api", 1)],
         [Rule(None, "", 1)],
     ],
@@ -180,6 +187,140 @@ def test_find_agrees_with_a_search_of_all_rules(
     candidates = [rule for rule in rules if matches(rule, host, plain)]
     expected = max(candidates, key=rank).upstream if candidates else None
     assert RouteTable(rules).find(host, path.encode()) == expected
+
+
+@dataclass(frozen=True)
+class Asked:
+    method: bytes
+    path: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+METHODS = st.frozensets(st.sampled_from([b"GET", b"PUT"]), max_size=2)
+CONDITIONS = st.builds(
+    Condition,
+    st.sampled_from([Source.HEADER, Source.QUERY]),
+    st.sampled_from([b"x", b"y"]),
+    st.sampled_from([How.EXACT, How.PREFIX]),
+    st.sampled_from([b"1", b"12"]),
+    st.booleans(),
+)
+# Few places, so that there are several rules for most of them.
+RULES = st.builds(
+    Rule,
+    st.sampled_from(["x.test", None]),
+    st.sampled_from(["/", "/a"]),
+    st.just(0),
+    st.none() | st.builds(Matcher, METHODS, st.lists(CONDITIONS, max_size=2, unique=True)),
+    st.integers(0, 2),
+)
+REQUESTS = st.tuples(
+    st.sampled_from([b"GET", b"PUT"]),
+    st.lists(st.tuples(st.sampled_from([b"x", b"y"]), st.sampled_from([b"1", b"12"])), max_size=3),
+    st.lists(st.tuples(st.sampled_from(["x", "y"]), st.sampled_from(["1", "12"])), max_size=3),
+)
+
+
+def holds(condition: Condition, request: Asked, query: list[tuple[str, str]]) -> bool:
+    """Say what the docstring of `Condition` says, in the plainest way."""
+    in_query = [(name.encode(), value.encode()) for name, value in query]
+    pairs = request.headers if condition.source is Source.HEADER else in_query
+    values = [value for name, value in pairs if name == condition.name]
+    if condition.how is How.EXACT:
+        return (condition.value in values) != condition.negated
+    return any(value.startswith(condition.value) for value in values) != condition.negated
+
+
+def key_of(rule: Rule[int]) -> object:
+    asks = rule.matcher.asks if rule.matcher else (frozenset(), frozenset())
+    return rule.host, rule.path_prefix, asks
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(RULES, min_size=5, max_size=12, unique_by=key_of),
+    st.sampled_from(["x.test", "y.test", "other"]),
+    st.lists(st.sampled_from(["a", "b", ".."]), max_size=2),
+    REQUESTS,
+)
+def test_find_with_conditions_agrees_with_a_search_of_all_rules(
+    rules: list[Rule[int]],
+    host: str,
+    segments: list[str],
+    asked: tuple[bytes, list[tuple[bytes, bytes]], list[tuple[str, str]]],
+) -> None:
+    rules = [replace(rule, upstream=number) for number, rule in enumerate(rules)]
+    method, fields, query = asked
+    path = "/" + "/".join(segments)
+    whole = f"{path}?{'&'.join('='.join(pair) for pair in query)}".encode()
+    request = Asked(method, whole, tuple(fields))
+
+    def fits(rule: Rule[int]) -> bool:
+        if not matches(rule, host, normal_path(whole).decode()):
+            return False
+        methods, conditions = (rule.matcher or Matcher()).asks
+        allowed = not methods or method in methods
+        return allowed and all(holds(one, request, query) for one in conditions)
+
+    def rank(rule: Rule[int]) -> tuple[int, bool, int, int, int, int]:
+        exact = rule.host is not None and not rule.host.startswith("*.")
+        matcher = rule.matcher or Matcher()
+        place = (len(rule.path_prefix), exact, len(rule.host or ""))
+        return (*place, rule.priority, matcher.weight, -rule.upstream)
+
+    candidates = [rule for rule in rules if fits(rule)]
+    expected = max(candidates, key=rank).upstream if candidates else None
+    assert RouteTable(rules).find(host, whole, request) == expected
+
+
+def matcher(*methods: bytes, headers: bytes = b"") -> Matcher:
+    """Ask for one of some methods, and for headers by names of one letter."""
+    names = [headers[place : place + 1] for place in range(len(headers))]
+    conditions = [Condition(Source.HEADER, name, How.PRESENT) for name in names]
+    return Matcher(frozenset(methods), conditions)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "expected"),
+    [
+        (b"PUT", b"", "rest"),
+        (b"GET", b"", "get"),
+        # More conditions before fewer, wherever they stand; methods count as one.
+        (b"GET", b"x", "get x"),
+        (b"PUT", b"x", "x"),
+        (b"PUT", b"xy", "x y"),
+        # Of equally many, the first.
+        (b"GET", b"xy", "get x"),
+        # Before all of them, a higher priority.
+        (b"GET", b"xyz", "z first"),
+        (b"GET", b"xyw", "get x"),
+        (b"GET", b"w", "get"),
+        (b"PUT", b"w", "rest"),
+    ],
+)
+def test_the_order_of_rules_with_the_same_host_and_prefix(
+    method: bytes, headers: bytes, expected: str
+) -> None:
+    rules = [
+        ("rest", None, 0),
+        ("w last", matcher(b"GET", headers=b"w"), -1),
+        ("get", matcher(b"GET"), 0),
+        ("x", matcher(headers=b"x"), 0),
+        ("get x", matcher(b"GET", headers=b"x"), 0),
+        ("x y", matcher(headers=b"xy"), 0),
+        ("z first", matcher(headers=b"z"), 1),
+    ]
+    table = RouteTable(Rule(None, "/", name, asks, priority) for name, asks, priority in rules)
+    fields = tuple((headers[place : place + 1], b"") for place in range(len(headers)))
+    assert table.find("a", b"/p", Asked(method, b"/p", fields)) == expected
+
+
+def test_rules_with_conditions_need_a_request() -> None:
+    table = RouteTable([Rule(None, "/", 1), Rule("a.test", "/x", 2, matcher(b"GET"))])
+    assert table.find("a.test", b"/x") is None
+    assert table.find("a.test", b"/x", Asked(b"GET", b"/x", ())) == 2
+    assert table.find("a.test", b"/x", Asked(b"PUT", b"/x", ())) == 1
+    assert table.find("b.test", b"/x") == 1
 
 
 def test_cost_does_not_follow_the_number_of_rules_or_of_segments() -> None:

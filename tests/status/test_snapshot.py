@@ -12,7 +12,7 @@ from spooky.shm.clock import now_ms
 from spooky.shm.instance import Admission, Cell, Change, Serving
 from spooky.shm.processes import KEEPER_ROWS, Column, ProcessState
 from spooky.shm.segment import SharedMemory
-from spooky.status import snapshot
+from spooky.status import records, snapshot
 from spooky.status.show import as_json, as_table
 
 ADDRESS = "http://10.0.0.1:80"
@@ -49,7 +49,7 @@ def memory() -> SharedMemory:
     return memory
 
 
-def take(memory: SharedMemory) -> snapshot.Snapshot:
+def take(memory: SharedMemory) -> records.Snapshot:
     return snapshot.take(os.getpid(), memory)
 
 
@@ -75,7 +75,7 @@ def test_generations_and_processes(memory: SharedMemory) -> None:
 
 def test_a_process_that_is_gone_has_no_usage(memory: SharedMemory) -> None:
     seen = take(memory)
-    assert seen.workers[0].usage == snapshot.Usage(None, None, None)
+    assert seen.workers[0].usage == records.Usage(None, None, None)
     assert seen.master.usage.memory_rss is not None
     line = next(one for one in as_table(seen).splitlines() if one.startswith("worker in slot 0"))
     assert line.split()[-3:] == ["-", "-", "-"]

@@ -1,0 +1,205 @@
+"""What becomes of a request by its route: an upstream, one of several, or an answer of its own.
+
+Made once from the configuration. A route that does nothing but lead to its upstream has a course
+with that upstream and nothing else, so that its requests pay for two looks at it. What a route
+changes of the messages is its treatment.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path as File
+from typing import Protocol
+
+from spooky.config import routes as settings
+from spooky.config.model import Config
+from spooky.policy.fixed_response import FixedResponse
+from spooky.policy.header_rules import HeaderRules
+from spooky.policy.matchers import Condition, Facts, How, Matcher, Source
+from spooky.policy.redirect import Redirect, replace_path
+from spooky.policy.rewrite import replace_prefix
+from spooky.policy.routing import RouteTable, Rule
+from spooky.policy.split import Side, Split
+from spooky.protocol import headers
+from spooky.protocol.messages import Headers, Path, RequestHead
+from spooky.worker.call import Call
+from spooky.worker.mirror import Mirror, Places
+from spooky.worker.treatment import Treatment, make_treatment, rules_of, values_of
+from spooky.worker.upload import Upload
+from spooky.worker.upstreams import UpstreamGroup
+
+Reply = tuple[int, Headers, bytes]
+
+
+class Asking(Protocol):
+    """The client connection that a request came by."""
+
+    path: Path
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Several upstreams, and what a client is known by among them."""
+
+    split: Split[UpstreamGroup]
+    key: Callable[[RequestHead, Path], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAnswer:
+    """What a route answers by itself."""
+
+    reply: Callable[[RequestHead], Reply]
+    rules: HeaderRules | None
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Where a route leads: exactly one of `group`, `shares` and `own` is there."""
+
+    group: UpstreamGroup | None = None
+    treatment: Treatment | None = None
+    shares: Shares | None = None
+    own: OwnAnswer | None = None
+
+    def begin(
+        self, head: RequestHead, host: str, client: Asking, request_id: bytes, upload: Upload
+    ) -> Call | None:
+        """Return the request as policies see it; None where the route answers by itself."""
+        group = self.group
+        if group is None:
+            if self.shares is None:
+                return None
+            group = self.shares.split.choose(self.shares.key(head, client.path))
+        call = Call(head, host, client.path, client.name, group)
+        if self.treatment is not None:
+            self.treatment.begin(call, request_id, upload)
+        return call
+
+    def answer(self, head: RequestHead, host: str, client: Path, request_id: bytes) -> Reply:
+        """Return status, fields and content of the route's own answer."""
+        assert self.own is not None
+        status, fields, content = self.own.reply(head)
+        fields = [*fields, (b"x-request-id", request_id)]
+        if self.own.rules is not None:
+            fields = self.own.rules.apply(fields, values_of(head, host, client, request_id))
+        return status, fields, b"" if head.method == b"HEAD" else content
+
+
+def make_routes(
+    config: Config,
+    groups: Iterable[UpstreamGroup],
+    contents: Mapping[File, bytes],
+    loop: asyncio.AbstractEventLoop,
+) -> RouteTable[Course]:
+    """Make the table of all routes; `contents` has what the files of answers held."""
+    by_name = {group.name: group for group in groups}
+    places = Places(loop, config.limits.retry_body_bytes, random.random)
+    return RouteTable(_rules(config, by_name, contents, places))
+
+
+def _rules(
+    config: Config,
+    groups: Mapping[str, UpstreamGroup],
+    contents: Mapping[File, bytes],
+    places: Places,
+) -> Iterator[Rule[Course]]:
+    def rule(route: settings.Route, course: Course) -> Rule[Course]:
+        matcher = _matcher(route)
+        return Rule(route.host, route.path_prefix, course, matcher, route.priority)
+
+    def treatment(route: settings.Route) -> Treatment | None:
+        wanted = route.mirror
+        if wanted is None:
+            return make_treatment(route, None)
+        return make_treatment(route, Mirror(groups[wanted.upstream], wanted.percent, places))
+
+    for upstream in config.upstream:
+        for route in upstream.routes:
+            yield rule(route, Course(groups[upstream.name], treatment(route)))
+    for one in config.routes:
+        if one.split is not None:
+            shares = _shares(one.split, groups)
+            yield rule(one, Course(None, treatment(one), shares))
+        else:
+            own = OwnAnswer(_reply(one, contents), rules_of(one.response_headers))
+            yield rule(one, Course(own=own))
+
+
+def _matcher(route: settings.Route) -> Matcher | None:
+    places = (
+        (Source.HEADER, route.headers),
+        (Source.COOKIE, route.cookies),
+        (Source.QUERY, route.query),
+    )
+    conditions = [
+        _condition(source, name, match) for source, matches in places for name, match in matches
+    ]
+    methods = frozenset(method.encode() for method in route.methods)
+    return Matcher(methods, conditions) if methods or conditions else None
+
+
+def _condition(source: Source, name: str, match: settings.Match) -> Condition:
+    if match.present is not None:
+        return Condition(source, name.encode(), How.PRESENT, negated=not match.present)
+    for how, value in (
+        (How.EXACT, match.exact),
+        (How.PREFIX, match.prefix),
+        (How.REGEX, match.regex),
+    ):
+        if value is not None:
+            return Condition(source, name.encode(), how, value.encode(), match.invert)
+    raise ValueError(f"a condition on {name} that asks for nothing")
+
+
+def _shares(split: settings.Split, groups: Mapping[str, UpstreamGroup]) -> Shares:
+    sides = [Side(name, weight, groups[name]) for name, weight in split.upstreams]
+    return Shares(Split(sides), _key(split.key))
+
+
+def _key(text: str) -> Callable[[RequestHead, Path], bytes]:
+    """Make what says by what a client is known; where a request has no such thing, its address."""
+    if text == "client_ip":
+        return lambda _, client: headers.address_of(client)
+    if text == "random":
+        return lambda _, __: random.randbytes(8)
+    place, _, name = text.partition(":")
+    source, wanted = Source(place), name.encode()
+
+    def key(head: RequestHead, client: Path) -> bytes:
+        values = Facts(head).values(source, wanted)
+        return values[0] if values else headers.address_of(client)
+
+    return key
+
+
+def _reply(rule: settings.Rule, contents: Mapping[File, bytes]) -> Callable[[RequestHead], Reply]:
+    if rule.redirect is not None:
+        redirect = _redirect(rule.redirect, rule.path_prefix)
+
+        def reply(head: RequestHead) -> Reply:
+            location = redirect.location(headers.authority_of(head), head.path)
+            fields = [(b"location", location), (b"content-length", b"0")]
+            return redirect.status, fields, b""
+
+        return reply
+    assert rule.respond is not None
+    fixed = _fixed(rule.respond, contents)
+    return lambda _: (fixed.status, fixed.fields(), fixed.content)
+
+
+def _redirect(redirect: settings.Redirect, prefix: str) -> Redirect:
+    path = None
+    if redirect.path is not None:
+        path = replace_path(redirect.path)
+    elif redirect.prefix is not None:
+        path = replace_prefix(prefix, redirect.prefix)
+    authority = redirect.host.encode() if redirect.host else None
+    return Redirect(redirect.status, redirect.scheme.encode(), authority, path)
+
+
+def _fixed(respond: settings.Respond, contents: Mapping[File, bytes]) -> FixedResponse:
+    content = contents[respond.file] if respond.file else (respond.body or "").encode()
+    return FixedResponse(respond.status, content, respond.content_type.encode())

@@ -1,0 +1,154 @@
+"""Routes of the configuration, as what becomes of requests."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import pytest
+
+from spooky.config.load import load_text
+from spooky.policy.routing import RouteTable
+from spooky.protocol.messages import Path as NetworkPath
+from spooky.protocol.messages import RequestHead
+from spooky.worker.call import Call, forward
+from spooky.worker.courses import Course, make_routes
+from spooky.worker.upload import Upload
+from spooky.worker.upstreams import make_upstreams
+from tests.config.broken import with_top
+from tests.config.test_dump import RICH
+
+ID = b"some-id"
+
+
+class Connection:
+    """A client's connection."""
+
+    server_name = None
+
+    def __init__(self, address: str = "192.0.2.1") -> None:
+        self.path = NetworkPath((address, 4711))
+        self.name = b"c"
+
+
+@contextmanager
+def routes(text: str) -> Iterator[RouteTable[Course]]:
+    """Make the routes of a configuration."""
+    config = load_text(text, "/etc/spooky/config.yaml").config
+    loop = asyncio.new_event_loop()
+    upstreams = make_upstreams(config, {}, loop, lambda: 0.5)
+    files = {one.respond.file for one in config.routes if one.respond and one.respond.file}
+    yield make_routes(config, upstreams.groups, dict.fromkeys(files, b"content"), loop)
+    loop.run_until_complete(upstreams.close())
+    loop.close()
+
+
+def begin(
+    table: RouteTable[Course],
+    path: str,
+    *fields: tuple[bytes, bytes],
+    client: str = "192.0.2.1",
+    host: str = "any.test",
+) -> tuple[Call | None, Course]:
+    """Begin a request; the call is None where the route answers by itself."""
+    authority = host.encode()
+    head = RequestHead(0, b"GET", b"https", authority, path.encode(), list(fields), end=True)
+    course = table.find(host, head.path, head)
+    assert course is not None
+    upload = Upload(cast("Any", None), 0, 0, empty=True)
+    return course.begin(head, host, Connection(client), ID, upload), course
+
+
+def group_of(call: Call | None) -> str:
+    assert call is not None
+    return call.group.name
+
+
+def test_a_plain_route_has_its_upstream_and_nothing_else() -> None:
+    with routes(with_top("")) as table:
+        call, course = begin(table, "/x")
+        assert group_of(call) == "api"
+        assert course == Course(course.group)
+        assert call is not None
+        assert (call.treatment, call.shadow) == (None, None)
+
+
+def test_whatever_the_configuration_takes_can_be_made() -> None:
+    with routes(RICH) as table:
+        call, _ = begin(table, "/x", (b"x-a", b"1"), host="z")
+        assert call is None or call.group.name == "api"
+        _, course = begin(table, "/f")
+        head = RequestHead(0, b"GET", b"https", b"a", b"/f", [], end=True)
+        status, fields, content = course.answer(head, "a", NetworkPath(("::1", 1)), ID)
+        assert (status, content) == (200, b"content")
+        assert (b"content-type", b"a/b") in fields
+        assert (b"x-request-id", ID) in fields
+
+
+SPLIT = """
+  one: {backends: [{address: "h:1"}]}
+  two: {backends: [{address: "h:2"}]}
+routes:
+"""
+
+
+def sides(key: str, requests: list[tuple[str, str, tuple[bytes, bytes]]]) -> list[str]:
+    """Say where requests (client, path, field) get by a split with that key."""
+    rule = f"  - {{path_prefix: /s, split: {{upstreams: {{one: 1, two: 1}}, key: '{key}'}}}}\n"
+    with routes(with_top(SPLIT.removeprefix("\n") + rule)) as table:
+        return [
+            group_of(begin(table, path, field, client=client)[0])
+            for client, path, field in requests
+        ]
+
+
+def users(key: str, name: int) -> tuple[str, str, tuple[bytes, bytes]]:
+    """A request of a user; each comes from an address of its own and with a field of its own."""
+    fields = {
+        "header:x-user": (b"x-user", b"%d" % name),
+        "cookie:user": (b"cookie", b"a=b; user=%d" % name),
+    }
+    path = f"/s?user={name}" if key == "query:user" else "/s"
+    client = f"192.0.2.{name}" if key == "client_ip" else "192.0.2.1"
+    return client, path, fields.get(key, (b"accept", b"*/*"))
+
+
+@pytest.mark.parametrize("key", ["client_ip", "header:x-user", "cookie:user", "query:user"])
+def test_the_key_of_a_split(key: str) -> None:
+    many = [users(key, name) for name in range(40)]
+    first = sides(key, many)
+    assert set(first) == {"one", "two"}
+    assert sides(key, many) == first
+    # Without what the key names, it is the address.
+    none = ("192.0.2.7", "/s", (b"accept", b"a/b"))
+    assert sides(key, [none]) == sides("client_ip", [none])
+
+
+def test_a_split_by_chance() -> None:
+    assert set(sides("random", [users("random", 1)] * 60)) == {"one", "two"}
+
+
+def test_what_a_backend_is_sent() -> None:
+    rule = (
+        "  - {path_prefix: /s, split: {upstreams: {one: 1, two: 0}},\n"
+        "     rewrite: {prefix: /t, host: 'i:8'},\n"
+        "     request_headers: {set: {x: '${upstream} ${host} ${request_id} ${path}'}}}\n"
+    )
+    with routes(with_top(SPLIT.removeprefix("\n") + rule)) as table:
+        call, _ = begin(table, "/s/a?b", (b"x", b"forged"))
+        assert call is not None
+        head = forward(call, b"http", ID)
+        assert (head.scheme, head.authority, head.path) == (b"http", b"i:8", b"/t/a?b")
+        assert [value for name, value in head.headers if name == b"x"] == [
+            b"one any.test some-id /s/a"
+        ]
+        assert (b"x-forwarded-host", b"any.test") in head.headers
+
+
+def test_contents_are_looked_up_by_their_file() -> None:
+    with routes(with_top("routes:\n  - {path_prefix: /f, respond: {file: page}}\n")) as table:
+        _, course = begin(table, "/f")
+        head = RequestHead(0, b"HEAD", b"https", b"a", b"/f", [], end=True)
+        status, fields, content = course.answer(head, "a", NetworkPath(("::1", 1)), ID)
+        assert (status, content) == (200, b"")
+        assert (b"content-length", b"7") in fields
