@@ -215,7 +215,7 @@ class Upstream:
     """How a backend is picked for a request."""
     slow_start: float = 0.0
     """In which a backend that was out gets its whole weight again, in steps; 0: at once."""
-    panic_threshold: int = 50
+    panic_threshold: int = 1
     """The percentage of a tier's weight of which less is well when health is ignored in it; 0:
     never."""
     session_persistence: SessionPersistence | None = None

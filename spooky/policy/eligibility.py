@@ -100,7 +100,7 @@ class Rules:
 
     slow_start: float = 0.0
     """Seconds in which a backend that came back gets its whole weight again; 0: at once."""
-    panic_threshold: float = 0.5
+    panic_threshold: float = 0.01
     """The part of a tier's weight, 0 to 1, of which less has to be well for health to be ignored;
     0: it never is."""
     zone: str = ""

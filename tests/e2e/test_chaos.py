@@ -207,3 +207,33 @@ def test_no_client_notices_a_sick_backend(
     print(f"\n{table(rows)}")
     assert [dict(row.tally.failures) for row in rows] == [{}] * len(PHASES), table(rows)
     assert all(row.sick_after == 0 for row in rows), table(rows)
+
+
+def test_one_that_is_well_is_enough(spooky: Spooky, stage: tuple[Stage, dict[str, str]]) -> None:
+    """Four of five fall sick at once, each in its own way, and so many tries find the fifth."""
+    things, addresses = stage
+    backends = [{"id": name, "address": address} for name, address in addresses.items()]
+    budget = {"ratio": 5, "minimum": 100}
+    settings = {**SETTINGS, "retries": {**SETTINGS["retries"], "attempts": 5, "budget": budget}}
+    running = spooky(
+        {"worker_processes": 2, "upstream": {"all": {**settings, "backends": backends}}}
+    )
+    memory = attach_to(running.program.process.pid)
+    sick = {phase.backend: phase for phase in PHASES if phase.name != "half-open"}
+
+    async def scenario() -> tuple[Tally, dict[str, int], dict[str, int]]:
+        users = Users(running.port, f"/{FILE}")
+        async with users.asking():
+            for phase in sick.values():
+                await asyncio.to_thread(phase.falls_sick, things)
+            await asyncio.sleep(2 * OUT_S)
+            first = {name: _tries(memory, name) for name in addresses}
+            await asyncio.sleep(OUT_S)
+            last = {name: _tries(memory, name) for name in addresses}
+        return users.tally, first, last
+
+    tally, first, last = asyncio.run(scenario())
+    assert not tally.failures, tally
+    asked = {name for name in addresses if last[name] > first[name]}
+    assert asked == addresses.keys() - sick.keys()
+    things.signal(things.two, signal.SIGCONT)
