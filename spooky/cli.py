@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from spooky import __version__, ctl
+from spooky.config import overlay
 from spooky.config.backend_tls import make_client_context
 from spooky.config.certs import load_identities
 from spooky.config.contents import read_contents
@@ -147,11 +148,14 @@ def _complain(text: str) -> None:
     print(f"spooky: {text}", file=sys.stderr)
 
 
-def resolve(path: Path) -> Resolved:
-    """Read a configuration and every file that it names. ConfigError, StartupError."""
+def resolve(path: Path, changes: str = "") -> Resolved:
+    """Read a configuration and every file that it names. ConfigError, StartupError.
+
+    `changes` is what operators have changed of it while it runs, as `config.overlay` writes it.
+    """
     now = datetime.now(UTC)
     loaded, inspection = load_and_inspect(path, now)
-    config = loaded.config
+    config = overlay.lay_over(overlay.read(changes), loaded.config)
     identities = tuple(
         load_identities(listener.tls, now, f"listen[{index}].tls", loaded.places)
         for index, listener in enumerate(config.listen)
@@ -184,10 +188,11 @@ def run(path: Path) -> ExitCode:
     from spooky.master.arbiter import Arbiter  # noqa: PLC0415
     from spooky.worker.main import run as worker  # noqa: PLC0415
 
-    program = Program(f"-c {path}", path, lambda: resolve(path), worker, keeper)
+    program = Program(f"-c {path}", path, lambda changes: resolve(path, changes), worker, keeper)
     heritage = takeover.receive()
     try:
-        return Arbiter(program, program.read(), heritage).run()
+        changes = str(heritage.state["overlay"]) if heritage is not None else ""
+        return Arbiter(program, program.read(changes), heritage).run()
     except SpookyError as error:
         if heritage is not None:
             heritage.say(str(error))
@@ -266,14 +271,15 @@ def control(arguments: Sequence[str]) -> ExitCode:
     where.add_argument("--socket", type=Path, metavar="PATH", help="the control socket")
     parser.add_argument("action", choices=ctl.ACTIONS)
     parser.add_argument("backend", help="UPSTREAM/ID, or an address as in the configuration")
-    parser.add_argument("value", nargs="?", default="", help="for weight and health")
+    parser.add_argument("value", nargs="?", default="", help="for weight, health and add")
+    parser.add_argument("--weight", default="", help="for add; default: 100")
     options = parser.parse_args(arguments)
     if (options.action in ctl.WITH_VALUE) != bool(options.value):
         wanted = "needs a" if options.action in ctl.WITH_VALUE else "takes no"
         parser.error(f"{options.action} {wanted} value")
     try:
         path = options.socket or _control_of(options.config)
-        answer = ctl.ask(path, options.action, options.backend, options.value)
+        answer = ctl.ask(path, options.action, options.backend, options.value, options.weight)
     except StartupError as error:
         _complain(str(error))
         return ExitCode.FAILURE

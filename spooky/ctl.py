@@ -8,7 +8,8 @@ from typing import Final
 
 from spooky.errors import StartupError
 
-TIMEOUT_S: Final = 10.0
+TIMEOUT_S: Final = 70.0
+"""A backend that is added waits for a reload."""
 _READ_BYTES: Final = 65_536
 
 ACTIONS: Final = {
@@ -16,10 +17,12 @@ ACTIONS: Final = {
     "drain": "let it finish what it has and give it nothing new, its sessions aside",
     "disable": "give it nothing at all",
     "weight": "set its weight: 0 to 1000, or `default` for that of the configuration",
+    "add": "add it to its upstream: the value is its address, --weight its weight",
+    "remove": "remove it from its upstream",
     "health": "take it to be `up` or `down` whatever is found; `auto`: as it is found",
 }
 """What may be done with a backend."""
-WITH_VALUE: Final = frozenset(("weight", "health"))
+WITH_VALUE: Final = frozenset(("weight", "health", "add"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,10 @@ class Answer:
     text: str
 
 
-def ask(path: Path, action: str, backend: str, value: str) -> Answer:
+def ask(path: Path, action: str, backend: str, value: str, weight: str = "") -> Answer:
     """Send a command to the instance behind a control socket. StartupError when it is not there."""
-    command = json.dumps({"action": action, "backend": backend, "value": value}).encode() + b"\n"
+    fields = {"action": action, "backend": backend, "value": value, "weight": weight}
+    command = json.dumps(fields).encode() + b"\n"
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(TIMEOUT_S)

@@ -337,3 +337,7 @@ def describe_failure(error: Exception) -> str:
             return os.strerror(error.errno).lower()
         case _:
             return str(error) or type(error).__name__
+
+
+class RefusedError(SpookyError):
+    """What an operator wants of a running instance cannot be done; the text says why."""

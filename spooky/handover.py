@@ -114,6 +114,9 @@ class KeeperSpec:
     client_contexts: Mapping[str, ssl.SSLContext]
     """For each upstream with `https://` backends, by its name."""
     admin: socket.socket | None
+    wake_fd: int
+    """An eventfd: written to, it has the master read the configuration anew, and with it what this
+    keeper left in `shm.notes`."""
     control: socket.socket | None
     """Where operators' commands come in, bound and listening; None when switched off."""
     ready_fd: int

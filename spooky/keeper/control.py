@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from spooky.config.model import Config
+from spooky.errors import RefusedError
+from spooky.keeper.additions import Addition, Additions
 from spooky.shm.backend_cells import BackendColumn, Duty, Health
 from spooky.shm.backends import BackendRow, BackendTable
 
@@ -24,10 +26,6 @@ TIMEOUT_S: Final = 5.0
 MOST_WEIGHT: Final = 1000
 
 
-class RefusedError(Exception):
-    """The command cannot be carried out; its text says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class Command:
     """What an operator wants of a backend."""
@@ -35,6 +33,8 @@ class Command:
     action: str
     backend: str
     value: str = ""
+    weight: str = ""
+    """Of a backend that is added."""
 
 
 class Controls:
@@ -48,7 +48,8 @@ class Controls:
     def carry_out(self, command: Command) -> str:
         """Do it and say what is so now; RefusedError."""
         if command.action not in _ACTIONS:
-            raise RefusedError(f"no action {command.action!r}: there are {', '.join(_ACTIONS)}")
+            known = ", ".join((*_ACTIONS, "add", "remove"))
+            raise RefusedError(f"no action {command.action!r}: there are {known}")
         number = self._rows.get(command.backend)
         if number is None:
             known = ", ".join(name for name in self._rows if "/" in name and "//" not in name)
@@ -110,33 +111,61 @@ _ACTIONS: Final[dict[str, Callable[[BackendRow, str], str]]] = {
 class ControlEndpoint:
     """The server behind the control socket."""
 
-    def __init__(self, controls: Controls) -> None:
+    def __init__(self, controls: Controls, additions: Additions) -> None:
         self._controls = controls
+        self._additions = additions
+        self._open = 0
+        self.idle = asyncio.Event()
+        """Set while no connection is open."""
+        self.idle.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the one command of a connection; never raises for what comes."""
+        self._open += 1
+        self.idle.clear()
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 line = await reader.readline()
-                if line:
-                    writer.write(json.dumps(self._answer(line)).encode() + b"\n")
+            if line:
+                writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
+                async with asyncio.timeout(TIMEOUT_S):
                     await writer.drain()
         except (TimeoutError, OSError, ValueError) as error:
             log.debug("control: a connection failed: %s", error or type(error).__name__)
         finally:
             writer.close()
+            self._open -= 1
+            if not self._open:
+                self.idle.set()
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
-            return {"ok": True, "text": self._controls.carry_out(_read(line))}
+            return {"ok": True, "text": await self._carry_out(_read(line))}
         except RefusedError as error:
             return {"ok": False, "text": str(error)}
+
+    async def _carry_out(self, command: Command) -> str:
+        match command.action:
+            case "add":
+                wish = Addition(command.backend, command.value, command.weight)
+                said = await self._additions.add(wish)
+            case "remove":
+                said = await self._additions.remove(command.backend)
+            case _:
+                return self._controls.carry_out(command)
+        log.info("by command: backend %s is %s", command.backend, said)
+        return said
 
 
 def _read(line: bytes) -> Command:
     try:
         given = json.loads(line)
-        return Command(str(given["action"]), str(given["backend"]), str(given.get("value", "")))
+        return Command(
+            str(given["action"]),
+            str(given["backend"]),
+            str(given.get("value", "")),
+            str(given.get("weight", "")),
+        )
     except (ValueError, KeyError, TypeError, RecursionError):
         expected = '{"action": ..., "backend": ..., "value": ...}'
         raise RefusedError(f"expected {expected} on one line") from None

@@ -16,6 +16,7 @@ import signal
 from spooky import log as logs
 from spooky.errors import ExitCode
 from spooky.handover import KeeperSpec
+from spooky.keeper.additions import Additions
 from spooky.keeper.admin import AdminEndpoint
 from spooky.keeper.control import LINE_BYTES, ControlEndpoint, Controls
 from spooky.keeper.eligibility import Eligibility
@@ -43,6 +44,8 @@ class Keeper:
         self._spec = spec
         self._row = spec.memory.processes.row(spec.row)
         self._endpoint = AdminEndpoint(spec.memory)
+        controls = Controls(spec.config, spec.memory.backends, spec.backend_rows)
+        self._control = ControlEndpoint(controls, Additions(spec))
         self._leave = asyncio.Event()
         self._at_once = False
 
@@ -75,7 +78,7 @@ class Keeper:
             control.close()
         if server is not None:
             server.close()
-            await self._drain()
+        await self._drain()
         beat.cancel()
         watch.cancel()
         return ExitCode.OK
@@ -84,8 +87,8 @@ class Keeper:
         spec = self._spec
         if spec.control is None:
             return None
-        endpoint = ControlEndpoint(Controls(spec.config, spec.memory.backends, spec.backend_rows))
-        return await asyncio.start_unix_server(endpoint.serve, sock=spec.control, limit=LINE_BYTES)
+        serve = self._control.serve
+        return await asyncio.start_unix_server(serve, sock=spec.control, limit=LINE_BYTES)
 
     def _announce(self) -> None:
         self._row.set(Column.PID, os.getpid())
@@ -106,6 +109,8 @@ class Keeper:
         if self._at_once:
             return
         try:
-            await asyncio.wait_for(self._endpoint.idle.wait(), DRAIN_S)
+            async with asyncio.timeout(DRAIN_S):
+                await self._endpoint.idle.wait()
+                await self._control.idle.wait()
         except TimeoutError:
             log.debug("admin connections closed while they were open")

@@ -83,6 +83,7 @@ class Arbiter:
         self._inbox = SignalInbox()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._inbox.fileno(), selectors.EVENT_READ, None)
+        self._selector.register(self._estate.wake_fd, selectors.EVENT_READ, None)
         self._nursery = Nursery(self._selector)
         self._failure = ""
         self._looked_at = 0.0
@@ -202,6 +203,8 @@ class Arbiter:
                     self._succession.hear_predecessor(key.data)
         for number in self._inbox.take():
             self._command(number)
+        if self._estate.take_wish():
+            self._succession.want_reload()
         for child, how in self._nursery.reap():
             self._bury(child, how)
         self._succession.check_time(time.monotonic())

@@ -4,6 +4,7 @@ Owns the making of the specifications that children get. A blueprint belongs to 
 and never changes; the estate (sockets, shared memory, keys) lasts as long as the master.
 """
 
+import os
 import secrets
 import socket
 import ssl
@@ -46,8 +47,9 @@ class Program:
     """For the title of the process: `-c FILE`."""
     file: Path
     """The configuration file."""
-    read: Callable[[], Resolved]
-    """Read the configuration anew; SpookyError or OSError when it is not usable."""
+    read: Callable[[str], Resolved]
+    """Read the configuration anew, and lay over it what operators have changed, as `config.overlay`
+    writes it; SpookyError or OSError when it is not usable."""
     worker: WorkerMain
     keeper: KeeperMain
 
@@ -91,6 +93,7 @@ class Estate:
     def __init__(self, program: Program, config: Config, left: dict[str, Any] | None) -> None:
         """Make it, or take over what a master before this one `left`, as it `describe`d it."""
         self._program = program
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.was_left = left is not None
         self.fixed: dict[str, Any] = (
             {
@@ -121,6 +124,7 @@ class Estate:
             "memory": self.memory.fd,
             **{name: key.hex() for name, key in asdict(self._keys).items()},
             "sockets": self.sockets.describe(),
+            "overlay": self.memory.notes.read(),
             "control": self._control.socket.fileno() if self._control else None,
         }
 
@@ -128,6 +132,13 @@ class Estate:
         """List the descriptors that `describe` speaks of."""
         control = [self._control.socket.fileno()] if self._control else []
         return [self.memory.fd, *control, *self.sockets.filenos()]
+
+    def take_wish(self) -> bool:
+        """Say whether a keeper wished for a reload since the last call."""
+        try:
+            return os.eventfd_read(self.wake_fd) > 0
+        except BlockingIOError:
+            return False
 
     def open_control(self) -> None:
         """Make the control socket, if there is to be one and it was not left. StartupError."""
@@ -178,6 +189,7 @@ class Estate:
             self.sockets.close_except([*bound, spec.mailboxes.mine, *spec.mailboxes.of])
             if self._control is not None:
                 self._control.socket.close()
+            os.close(self.wake_fd)
             shed(child)
 
         return Birth(
@@ -204,6 +216,7 @@ class Estate:
             client_contexts=blueprint.resolved.client_contexts,
             admin=admin,
             control=self._control.socket if self._control else None,
+            wake_fd=self.wake_fd,
             ready_fd=child.ready_writer,
             memory=self.memory,
         )

@@ -75,7 +75,7 @@ class Rollout:
         if self._watch is not None:
             self._watch.mark()
         try:
-            self.open(self._admit(self._program.read()))
+            self.open(self._admit(self._program.read(self._estate.memory.notes.read())))
         except ConfigError as error:
             self.give_up("\n".join(str(problem) for problem in error.problems))
         except (SpookyError, OSError) as error:

@@ -16,13 +16,14 @@ from spooky.errors import StartupError
 from spooky.shm.backends import BackendTable
 from spooky.shm.instance import Instance
 from spooky.shm.limits import LimitTable
+from spooky.shm.notes import Notes
 from spooky.shm.processes import SLOT_LIMIT, ProcessTable
 from spooky.shm.rates import RateTable
 from spooky.shm.traffic import TrafficTable
 
 NAME: Final = "spooky"
 CELL_BYTES: Final = 8
-MAGIC: Final = 0x53504F4F4B590003
+MAGIC: Final = 0x53504F4F4B590004
 """`SPOOKY` and the version of the layout: who attaches to another one must not guess."""
 _BACKEND_ROWS: Final = 1
 """The cell of the header that says how many rows for backends there are."""
@@ -54,6 +55,7 @@ class SharedMemory:
         self.traffic = TrafficTable(parts[5], SLOT_LIMIT, rows)
         self.buckets = RateTable(parts[6], rates)
         self.windows = RateTable(parts[7], rates)
+        self.notes = Notes(parts[8])
 
     @classmethod
     def create(cls, backend_rows: int, rate_rows: int = RATE_ROWS) -> "SharedMemory":
@@ -109,6 +111,7 @@ def _sizes(backend_rows: int, rate_rows: int) -> tuple[int, ...]:
         TrafficTable.cells_needed(SLOT_LIMIT, backend_rows),
         RateTable.cells_needed(rate_rows, SLOT_LIMIT),
         RateTable.cells_needed(rate_rows, SLOT_LIMIT),
+        Notes.CELLS,
     )
 
 

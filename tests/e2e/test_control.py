@@ -45,7 +45,9 @@ def served(running: SpookyProcess) -> Counter[str]:
                     await client.get("/asgi/status?code=204")
 
     asyncio.run(scenario())
-    return Counter({name: count - before[name] for name, count in _requests(running).items()})
+    return Counter(
+        {name: count - before.get(name, 0) for name, count in _requests(running).items()}
+    )
 
 
 def _requests(running: SpookyProcess) -> dict[str, int]:
@@ -97,3 +99,57 @@ def test_errors_of_the_operator(running: SpookyProcess) -> None:
     assert command("-s", "quit", "-p", str(running.settings["pid"])).status == 0
     path = Path(running.settings["pid"]).with_suffix(".sock")
     wait_until(lambda: not path.exists(), 5.0, "the end of the socket")
+
+
+def test_backends_come_and_go(running: SpookyProcess, scripted: Backend) -> None:
+    address = scripted.address
+    assert ctl(running, "add", "one/more", address, "--weight", "200") == Said(
+        0, f"one/more: added: {address} with weight 200\n"
+    )
+    assert served(running)["more"] > 0
+    assert ctl(running, "remove", "one/asgi") == Said(0, "one/asgi: removed\n")
+    assert reload(running).status == 0
+    assert set(served(running)) == {"nghttpd", "more"}
+    assert command("-s", "upgrade", "-p", str(running.settings["pid"])).status == 0
+    assert set(served(running)) == {"nghttpd", "more"}
+    removed = running.settings["upstream"]["one"]["backends"][0]["address"]
+    assert ctl(running, "add", "one/asgi", removed).status == 0
+    assert ctl(running, "remove", "one/more").status == 0
+    wait_until(lambda: set(_requests(running)) == {"asgi", "nghttpd"}, 20.0, "the end of its row")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("add", "none/b", "127.0.0.1:1"), "no upstream 'none': there are one"),
+        (("add", "b", "127.0.0.1:1"), "expected UPSTREAM/ID, got 'b'"),
+        (("add", "one/b", "127.0.0.1"), "got '127.0.0.1'"),
+        (("add", "one/asgi", "127.0.0.1:1"), "one/asgi is there already"),
+        (("add", "one/b", "127.0.0.1:1", "--weight", "1001"), "a weight is 0 to 1000; got '1001'"),
+        (("remove", "one/b"), "no backend 'b' in one: there are asgi, nghttpd"),
+    ],
+)
+def test_what_cannot_be_added_or_removed(
+    running: SpookyProcess, arguments: tuple[str, ...], reason: str
+) -> None:
+    said = ctl(running, *arguments)
+    assert said.status == 1
+    assert reason in said.text
+
+
+def test_a_change_that_no_reload_would_take_is_taken_back(running: SpookyProcess) -> None:
+    good = running.file.read_text()
+    running.file.write_text(good + "nonsense: 1\n")
+    said = command(
+        "ctl",
+        "--socket",
+        str(Path(running.settings["pid"]).with_suffix(".sock")),
+        "add",
+        "one/b",
+        "127.0.0.1:1",
+    )
+    assert said.status == 1
+    assert "nonsense: unknown key" in said.text
+    running.file.write_text(good)
+    assert reload(running).status == 0
+    assert set(_requests(running)) == {"asgi", "nghttpd"}

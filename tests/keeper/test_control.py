@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from spooky.config.model import Backend, Config, Route, Upstream
+from spooky.errors import RefusedError
+from spooky.handover import KeeperSpec
+from spooky.keeper.additions import Additions
 from spooky.keeper.control import (
     LINE_BYTES,
     Command,
     ControlEndpoint,
     Controls,
-    RefusedError,
 )
 from spooky.shm.backend_cells import BackendColumn, Duty, Health
 from spooky.shm.backends import BackendRow
@@ -32,6 +34,21 @@ class Setting:
         self.row: BackendRow = self.memory.backends.row(rows[ONE.identity])
         self.row.describe("api/b1", 100, 1)
         self.controls = Controls(CONFIG, self.memory.backends, rows)
+
+    def endpoint(self) -> ControlEndpoint:
+        spec = KeeperSpec(
+            row=256,
+            generation=1,
+            config=CONFIG,
+            backend_rows={},
+            client_contexts={},
+            admin=None,
+            wake_fd=-1,
+            control=None,
+            ready_fd=-1,
+            memory=self.memory,
+        )
+        return ControlEndpoint(self.controls, Additions(spec))
 
     def do(self, action: str, value: str = "", backend: str = "api/b1") -> str:
         return self.controls.carry_out(Command(action, backend, value))
@@ -118,7 +135,7 @@ def test_what_cannot_be_is_refused(action: str, value: str, backend: str, reason
 )
 def test_what_comes_over_the_socket(tmp_path: Path, sent: bytes, answer: bool | None) -> None:
     async def test() -> bytes:
-        endpoint = ControlEndpoint(Setting().controls)
+        endpoint = Setting().endpoint()
         path = str(tmp_path / "control")
         async with await asyncio.start_unix_server(endpoint.serve, path, limit=LINE_BYTES):
             reader, writer = await asyncio.open_unix_connection(path)
@@ -134,7 +151,7 @@ def test_what_comes_over_the_socket(tmp_path: Path, sent: bytes, answer: bool | 
 
 def test_who_leaves_at_once_does_no_harm(tmp_path: Path) -> None:
     async def test() -> None:
-        endpoint = ControlEndpoint(Setting().controls)
+        endpoint = Setting().endpoint()
         path = str(tmp_path / "control")
         async with await asyncio.start_unix_server(endpoint.serve, path):
             for _ in range(3):

@@ -57,6 +57,7 @@ class Keepers:
             backend_rows=self._numbers,
             client_contexts={},
             admin=None,
+            wake_fd=-1,
             control=None,
             ready_fd=-1,
             memory=self.memory,

@@ -90,9 +90,11 @@ def live(behaviour: str, row: Row) -> int:
 
 
 def main(folder: Path) -> int:
-    program = Program(f"-c {folder}", folder / "config.json", lambda: read(folder), worker, keeper)
+    program = Program(
+        f"-c {folder}", folder / "config.json", lambda _: read(folder), worker, keeper
+    )
     try:
-        return Arbiter(program, program.read(), takeover.receive()).run()
+        return Arbiter(program, program.read(""), takeover.receive()).run()
     except StartupError as error:
         print(f"spooky: {error}", file=sys.stderr)
         return 3
