@@ -15,10 +15,11 @@ from spooky.config.model import Backend, Upstream
 from spooky.config.overlay import Entry, Overlay
 from spooky.errors import RefusedError
 from spooky.handover import KeeperSpec
+from spooky.shm.clock import now_ms
 from spooky.shm.instance import Change
 
 POLL_S: Final = 0.01
-RELOAD_S: Final = 60.0
+RELOAD_MS: Final = 60_000
 MOST_WEIGHT: Final = 1000
 
 
@@ -90,9 +91,14 @@ class Additions:
             ) from None
         begun = instance.begun(Change.RELOAD)
         os.eventfd_write(self._wake_fd, 1)
-        async with asyncio.timeout(RELOAD_S):
-            while (outcome := instance.outcome(Change.RELOAD)).ended <= begun:
-                await asyncio.sleep(POLL_S)
+        waiting_until = now_ms() + RELOAD_MS
+        # The master has no other way to tell us than shared memory.
+        while (outcome := instance.outcome(Change.RELOAD)).ended <= begun:  # noqa: ASYNC110
+            if now_ms() > waiting_until:
+                raise RefusedError(
+                    "the reload takes long: `spooky status` will show what comes of it"
+                )
+            await asyncio.sleep(POLL_S)
         if not outcome.succeeded:
             notes.write(before)
             raise RefusedError(outcome.text)
