@@ -93,7 +93,7 @@ class Additions:
         os.eventfd_write(self._wake_fd, 1)
         waiting_until = now_ms() + RELOAD_MS
         # The master has no other way to tell us than shared memory.
-        while (outcome := instance.outcome(Change.RELOAD)).ended <= begun:  # noqa: ASYNC110
+        while (outcome := instance.outcome(Change.RELOAD)).ended <= begun:
             if now_ms() > waiting_until:
                 raise RefusedError(
                     "the reload takes long: `spooky status` will show what comes of it"
