@@ -375,10 +375,10 @@ class Exchange:
         self._services.exchanges.discard(self)
         self._client.finished(self._stream)
         self._services.observer.record(self._outcome(kind, detail))
+        self._tries = None  # They know this exchange, which only a collection would free then.
 
     def _outcome(self, kind: Kind | None, detail: str) -> Outcome:
-        now = time.monotonic()
-        request = self._request
+        request, now = self._request, time.monotonic()
         account = self._tries.account(now) if self._tries is not None else NO_TRIES
         return Outcome(
             request_id=self._request_id,

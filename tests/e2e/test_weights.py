@@ -101,7 +101,7 @@ def test_a_panic_ignores_health(spooky: Spooky, asgi: Backend, nghttpd: Backend)
     assert uses(running) == ["panic", "panic"]
     ctl(running, "disable", "web/two")
     becomes(running, [20, 0])
-    assert "less than 50 % of it is well, its health is ignored" in running.log()
+    assert "less than 1 % of it is well, its health is ignored" in running.log()
 
 
 def test_slow_start(spooky: Spooky, asgi: Backend, nghttpd: Backend) -> None:

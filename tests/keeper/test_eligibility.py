@@ -117,7 +117,7 @@ def test_backups_and_panic_are_told_of_once(caplog: pytest.LogCaptureFixture) ->
         row.set(BackendColumn.HEALTH, Health.UNHEALTHY)
     assert told() == ["WARNING upstream api: backends of priority 1 are needed"]
     probe.rows[2].set(BackendColumn.HEALTH, Health.UNHEALTHY)
-    assert told() == ["WARNING upstream api: less than 50 % of it is well, its health is ignored"]
+    assert told() == ["WARNING upstream api: less than 1 % of it is well, its health is ignored"]
     for row in probe.rows:
         row.set(BackendColumn.HEALTH, Health.HEALTHY)
     assert told() == [

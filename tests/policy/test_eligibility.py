@@ -11,6 +11,7 @@ WELL = Member()
 SICK = Member(is_unhealthy=True)
 BACKUP = Member(tier=1)
 CALM = Rules(panic_threshold=0)
+HALF = Rules(panic_threshold=0.5)
 
 MEMBERS = st.builds(
     Member,
@@ -113,14 +114,14 @@ def shares_of(members: list[Member], rules: Rules) -> list[float]:
         # Weights count, not heads.
         ([Member(900), Member(100, is_unhealthy=True), BACKUP], CALM, [1, 0, 0]),
         # Too few are well: all are used, as long as no backup can carry it.
-        ([WELL, SICK, SICK], Rules(), [1 / 3, 1 / 3, 1 / 3]),
-        ([WELL, SICK], Rules(), [1, 0]),
-        ([SICK, SICK], Rules(), [0.5, 0.5]),
-        ([WELL, SICK, SICK, BACKUP], Rules(), [7 / 15, 0, 0, 8 / 15]),
-        ([SICK, replace(BACKUP, is_unhealthy=True)], Rules(), [0.5, 0.5]),
+        ([WELL, SICK, SICK], HALF, [1 / 3, 1 / 3, 1 / 3]),
+        ([WELL, SICK], HALF, [1, 0]),
+        ([SICK, SICK], HALF, [0.5, 0.5]),
+        ([WELL, SICK, SICK, BACKUP], HALF, [7 / 15, 0, 0, 8 / 15]),
+        ([SICK, replace(BACKUP, is_unhealthy=True)], HALF, [0.5, 0.5]),
         # Never a breaker that is open, nor what the operator took away.
-        ([SICK, Member(is_breaker_open=True)], Rules(), [1, 0]),
-        ([SICK, Member(is_out=True), Member(is_draining=True)], Rules(), [1, 0, 0]),
+        ([SICK, Member(is_breaker_open=True)], HALF, [1, 0]),
+        ([SICK, Member(is_out=True), Member(is_draining=True)], HALF, [1, 0, 0]),
     ],
 )
 def test_shares(members: list[Member], rules: Rules, shares: list[float]) -> None:
@@ -149,7 +150,9 @@ A_SICK = replace(A, is_unhealthy=True)
     ],
 )
 def test_zones(members: list[Member], zone: str, shares: list[float]) -> None:
-    assert shares_of(members, Rules(zone=zone)) == pytest.approx(shares, abs=0.003)
+    assert shares_of(members, Rules(panic_threshold=0.5, zone=zone)) == pytest.approx(
+        shares, abs=0.003
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from spooky.errors import StartupError
 from spooky.shm.instance import Cell, Change, Instance
+from spooky.shm.notes import OCTETS
 from spooky.shm.processes import SLOT_LIMIT, Column
 from spooky.shm.rates import RateColumn
 from spooky.shm.segment import MAGIC, NAME, SharedMemory, attach_to
@@ -56,9 +57,11 @@ def test_the_tables_do_not_touch_each_other(memory: SharedMemory) -> None:
         table.lane(SLOT_LIMIT - 1).set(table.rows - 1, RateColumn.CLAIM, 7)
         assert table.read(table.rows - 1) == ((0,) * 256, (0,) * 256, (0,) * 255 + (7,))
     assert not any(map(any, memory.windows.read(0)))
+    assert memory.notes.read() == ""
+    memory.notes.write("z" * OCTETS)
     # The very last cell of the segment.
-    octets = os.pread(memory.fd, 8, os.fstat(memory.fd).st_size - 8)
-    assert int.from_bytes(octets, sys.byteorder) == 7
+    assert os.pread(memory.fd, 9, os.fstat(memory.fd).st_size - 8) == b"z" * 8
+    assert not any(map(any, memory.windows.read(0)))
 
 
 def test_two_views_of_one_segment(memory: SharedMemory) -> None:
