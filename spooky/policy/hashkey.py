@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Final, Protocol, TypeAlias
 
+from spooky.policy.cookies import cookies_named
+
 
 class Asked(Protocol):
     """A request's head."""
@@ -49,12 +51,16 @@ class HashKey:
         self._find = _finder(text)
 
     def hash(self, asked: Asked, client: str, connection: bytes) -> int:
-        """Return the 64-bit hash of a request's key.
+        """Return the 64-bit hash of `value`."""
+        return hash_of(self.value(asked, client, connection))
+
+    def value(self, asked: Asked, client: str, connection: bytes) -> bytes:
+        """Return what a request has as its key.
 
         `client` is the client's address, without port; `connection` is what names the connection.
         """
         value = connection if self._by_connection else self._find and self._find(asked)
-        return hash_of(client.encode() if value is None else value)
+        return client.encode() if value is None else value
 
 
 def hash_of(value: bytes) -> int:
@@ -93,14 +99,8 @@ def _header(name: bytes) -> _Find:
 
 def _cookie(name: bytes) -> _Find:
     def find(asked: Asked) -> bytes | None:
-        # A client may send each pair in a field of its own (RFC 9114 section 4.2.1).
-        for field, value in asked.headers:
-            if field == b"cookie":
-                for pair in value.split(b";"):
-                    own, _, content = pair.strip().partition(b"=")
-                    if own == name:
-                        return content
-        return None
+        fields = (value for field, value in asked.headers if field == b"cookie")
+        return next(iter(cookies_named(name, fields)), None)
 
     return find
 

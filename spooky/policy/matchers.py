@@ -16,6 +16,8 @@ from enum import Enum
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
+from spooky.policy.cookies import cookie_pairs
+
 LONGEST_MATCHED = 1024
 """Octets of a value that a regular expression is tried on."""
 
@@ -103,14 +105,8 @@ def _headers(request: Request) -> Sequence[tuple[bytes, bytes]]:
 
 
 def cookies_of(request: Request) -> list[tuple[bytes, bytes]]:
-    """List the cookies, of all cookie fields (RFC 6265 section 4.2, RFC 9114 section 4.2.1)."""
-    pairs = (
-        pair.partition(b"=")
-        for name, value in request.headers
-        if name == b"cookie"
-        for pair in value.split(b";")
-    )
-    return [(name.strip(), value.strip()) for name, equals, value in pairs if equals]
+    """List the cookies, of all cookie fields."""
+    return list(cookie_pairs(value for name, value in request.headers if name == b"cookie"))
 
 
 def query_of(request: Request) -> list[tuple[bytes, bytes]]:

@@ -56,10 +56,6 @@ class Serving(NamedTuple):
     first: int
     workers: int
 
-    def holds(self, slot: int) -> bool:
-        """Say whether a slot is one of this generation's."""
-        return self.first <= slot < self.first + self.workers
-
 
 class Outcome(NamedTuple):
     """How the last reload, or upgrade, that has ended went, and how many have."""

@@ -15,8 +15,9 @@ from typing import Protocol
 from spooky.config import routes as settings
 from spooky.config.model import Config
 from spooky.policy.fixed_response import FixedResponse
+from spooky.policy.hashkey import HashKey
 from spooky.policy.header_rules import HeaderRules
-from spooky.policy.matchers import Condition, Facts, How, Matcher, Source
+from spooky.policy.matchers import Condition, How, Matcher, Source
 from spooky.policy.redirect import Redirect, replace_path
 from spooky.policy.rewrite import replace_prefix
 from spooky.policy.routing import RouteTable, Rule
@@ -161,18 +162,10 @@ def _shares(split: settings.Split, groups: Mapping[str, UpstreamGroup]) -> Share
 
 def _key(text: str) -> Callable[[RequestHead, Path], bytes]:
     """Make what says by what a client is known; where a request has no such thing, its address."""
-    if text == "client_ip":
-        return lambda _, client: headers.address_of(client)
     if text == "random":
         return lambda _, __: random.randbytes(8)
-    place, _, name = text.partition(":")
-    source, wanted = Source(place), name.encode()
-
-    def key(head: RequestHead, client: Path) -> bytes:
-        values = Facts(head).values(source, wanted)
-        return values[0] if values else headers.address_of(client)
-
-    return key
+    key = HashKey(text)
+    return lambda head, client: key.value(head, client.peer[0], b"")
 
 
 def _reply(rule: settings.Rule, contents: Mapping[File, bytes]) -> Callable[[RequestHead], Reply]:

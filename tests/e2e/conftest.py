@@ -17,6 +17,7 @@ from tests.e2e.backends import (
     start_scripted,
 )
 from tests.e2e.certificates import Identity, make_identity
+from tests.e2e.failing import Failing, start_failing
 from tests.e2e.spooky_process import Settings, SpookyProcess, running_spooky, upstream
 
 
@@ -89,3 +90,10 @@ def front(
     settings = {"upstream": {b.name: upstream(b.address, path=f"/{b.name}") for b in backends}}
     with running_spooky(settings, identity, tmp_path_factory.mktemp("front")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Failing]:
+    """Backends that fail as they are told."""
+    with start_failing(tmp_path_factory.mktemp("failing")) as backends:
+        yield backends

@@ -11,7 +11,7 @@ import pytest
 
 from spooky.policy.deadline import parse_grpc_timeout
 from tests.e2e.certificates import Identity
-from tests.e2e.failing import Failing, start_failing
+from tests.e2e.failing import Failing
 from tests.e2e.h3_client import Exchange, connect
 from tests.e2e.processes import wait_until
 from tests.e2e.spooky_process import SpookyProcess, running_spooky, upstream
@@ -32,12 +32,6 @@ UPSTREAMS: dict[str, dict[str, Any]] = {
     "try": {**OWN, "retries": {"per_try_timeout": "3s"}},
 }
 GRPC = (b"content-type", b"application/grpc")
-
-
-@pytest.fixture(scope="module")
-def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Failing]:
-    with start_failing(tmp_path_factory.mktemp("failing")) as backends:
-        yield backends
 
 
 @pytest.fixture(scope="module")

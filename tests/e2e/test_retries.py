@@ -20,7 +20,7 @@ from spooky.policy.hedging import FEWEST
 from tests.e2e.backends import nghttpd_command, start_backend
 from tests.e2e.certificates import Identity
 from tests.e2e.conftest import Spooky
-from tests.e2e.failing import Failing, start_failing
+from tests.e2e.failing import Failing
 from tests.e2e.h3_client import Exchange, connect
 from tests.e2e.processes import wait_until
 from tests.e2e.spooky_process import SpookyProcess, running_spooky, upstream
@@ -40,12 +40,6 @@ UPSTREAMS: dict[str, dict[str, Any]] = {
     "tail": {"hedging": {"delay": "p95"}},
     "poor": {"retries": {**AGAIN, "budget": {"ratio": 0, "minimum": 0}}},
 }
-
-
-@pytest.fixture(scope="module")
-def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Failing]:
-    with start_failing(tmp_path_factory.mktemp("failing")) as backends:
-        yield backends
 
 
 @pytest.fixture(scope="module")

@@ -51,13 +51,6 @@ def test_a_promotion_makes_the_one_before_the_previous(instance: Instance) -> No
     assert (instance.serving(), instance.previous()) == (third, second)
 
 
-@pytest.mark.parametrize(
-    ("slot", "held"), [(3, False), (4, True), (5, True), (6, True), (7, False), (0, False)]
-)
-def test_a_generation_holds_its_slots(slot: int, held: bool) -> None:
-    assert Serving(9, 4, 3).holds(slot) is held
-
-
 @pytest.mark.parametrize("admission", Admission)
 def test_admission(instance: Instance, admission: Admission) -> None:
     instance.set(Cell.ADMISSION, admission)

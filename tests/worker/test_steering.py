@@ -16,6 +16,12 @@ from spooky.worker.steering import DETOUR_MS, Arrival, HandOver, Hop, Steerer, V
 SINCE_MS = 1_000_000
 """When the third generation began to serve."""
 OLD, NEW = Serving(2, 0, 2), Serving(3, 4, 3)
+
+
+def slots_of(serving: Serving) -> range:
+    return range(serving.first, serving.first + serving.workers)
+
+
 SOCKET = Arrival(place=0)
 SHARED = Arrival(place=0, is_shared=True)
 RAND = bytes(range(9))
@@ -46,7 +52,7 @@ class Instance:
                 self.memory.processes.row(slot).set(Column.STATE, state)
 
     def at(self, slot: int, steering: Steering = Steering.KERNEL) -> Steerer:
-        generation = 2 if OLD.holds(slot) else 3
+        generation = 2 if slot in slots_of(OLD) else 3
         return Steerer(slot, generation, steering, self.memory, lambda: self.now_ms)
 
     def soon(self) -> "Instance":
@@ -290,4 +296,4 @@ def test_every_datagram_comes_to_rest_with_one_worker(
                     slot = found.slot
                 assert isinstance(found, Verdict), f"{dcid.hex()} is still under way"
                 if found is Verdict.OPEN:
-                    assert NEW.holds(slot), "a worker opened that does not serve"
+                    assert slot in slots_of(NEW), "a worker opened that does not serve"
