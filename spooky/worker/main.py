@@ -85,6 +85,7 @@ class Worker:
         self._traffic = BackendTraffic(
             spec.memory.traffic, spec.slot, spec.backend_rows, self._upstreams.pools()
         )
+        self._upstreams.count_answers(self._traffic.cells)
         self._observer = Observer(self._access, config.log.format, self._traffic)
         self._services = Services(
             loop=loop,

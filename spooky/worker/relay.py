@@ -210,7 +210,7 @@ class Exchange:
                 if event.end:
                     self._complete()
             case ResponseHead():
-                attempt.answered_at = self._progress.active_at
+                attempt.answered(self._progress.active_at)
                 self._on_response_head(attempt, event)
             case Writable():
                 self._upload.pump()

@@ -7,7 +7,7 @@ its own.
 import asyncio
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spooky.config.model import Backend, Config, Timeouts, Upstream
 from spooky.policy.balance import Balancer, is_fed, make_balancer
@@ -32,6 +32,8 @@ class Target:
     pool: Pool
     load: Load | None
     """Where attempts at it count; None: nobody asks."""
+    cells: "memoryview[int] | None" = None
+    """This process's row of it in the traffic table, for how soon it answers; None: nobody asks."""
 
 
 class UpstreamGroup:
@@ -118,6 +120,12 @@ class UpstreamGroup:
         )
         return any(rooms) or not any(weights)
 
+    def count_answers(self, cells: Sequence["memoryview[int]"]) -> None:
+        """Count how soon each answers in its cells of these; comes before the first request."""
+        self._targets = [
+            replace(target, cells=own) for target, own in zip(self._targets, cells, strict=True)
+        ]
+
     def reweigh(self, weights: Sequence[int]) -> None:
         """Pick by other weights from now on, one for each backend; 0: not at all."""
         self._weights = weights
@@ -136,6 +144,11 @@ class Upstreams:
         for upstream, group in self._upstreams:
             for backend, pool in zip(upstream.backends, group.pools, strict=True):
                 yield upstream.name, backend, pool
+
+    def count_answers(self, cells: Mapping[tuple[str, str], "memoryview[int]"]) -> None:
+        """Count how soon backends answer, in the cells by names of upstream and backend."""
+        for group in self.groups:
+            group.count_answers([cells[group.name, backend.id] for backend in group.backends])
 
     def loads(self) -> list[tuple[Load, list[str]]]:
         """List what has to be fed, each with the identities of its backends."""
