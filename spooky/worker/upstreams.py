@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from spooky.config.model import Backend, Config, Timeouts, Upstream
 from spooky.policy.balance import Balancer, is_fed, make_balancer
@@ -20,6 +21,9 @@ from spooky.worker.pool import Pool
 from spooky.worker.repetition import Repetition, make_repetition
 from spooky.worker.sessions import Sessions
 from spooky.worker.trials import Quota
+
+_ONE_BY_ONE: Final = 8
+"""So many that will not do are met one after another; then all are looked at at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +98,29 @@ class UpstreamGroup:
 
         One without room is passed over, and one that is tried by trials when none is left.
         """
-        passed = list(exclude)
+        pick, pools = self._balancer.pick, self.pools
+        passed = set(exclude)
         doubtful = None
-        while index is not None:
-            if self._has_room(index):
-                if self.pools[index].is_doubtful:
-                    doubtful = index if doubtful is None else doubtful
-                elif self._may_try(index):
-                    return index
-            passed.append(index)
-            index = self._balancer.pick(key, passed)
-        return doubtful if doubtful is not None and self._may_try(doubtful) else None
+        for _ in range(_ONE_BY_ONE):
+            if index is None:
+                break
+            if self._may_have(index):
+                if not pools[index].is_doubtful:
+                    break
+                doubtful = index if doubtful is None else doubtful
+            passed.add(index)
+            index = pick(key, passed)
+        else:
+            unfit = {place for place in range(len(pools)) if not self._may_have(place)}
+            in_doubt = {place for place, pool in enumerate(pools) if pool.is_doubtful}
+            index = pick(key, passed | unfit | in_doubt)
+            if index is None and doubtful is None:
+                doubtful = pick(key, unfit.union(exclude))
+        found = doubtful if index is None else index
+        return found if found is not None and self._may_try(found) else None
+
+    def _may_have(self, place: int) -> bool:
+        return self._has_room(place) and (place not in self.trials or self.trials[place].left > 0)
 
     def _may_try(self, place: int) -> bool:
         return place not in self.trials or self.trials[place].take()
