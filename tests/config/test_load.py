@@ -230,6 +230,24 @@ def test_tls_that_does_nothing_or_proves_nothing(backend: str, tls: str, notice:
     assert load_text(text).notices == (f"upstream.api.{notice} (line 8)",)
 
 
+LONELY = "has no effect: the instance has none, write zone at the top too"
+
+
+@pytest.mark.parametrize(
+    ("zone", "backend", "told"),
+    [
+        ("", "", ()),
+        ("zone: a\n", "a", ()),
+        ("", "a", (f"upstream.api.backends[1].zone: {LONELY} (line 7)",)),
+        ("zone: a\n", "", ("zone: has no effect: no backend stands in a (line 8)",)),
+        ("zone: a\n", "b", ("zone: has no effect: no backend stands in a (line 8)",)),
+    ],
+)
+def test_zones_that_do_nothing(zone: str, backend: str, told: tuple[str, ...]) -> None:
+    where = f", zone: {backend}" if backend else ""
+    assert load_text(with_backend(f'{{address: "h:1"{where}}}') + zone).notices == told
+
+
 def test_problems_found_later_have_their_lines_too() -> None:
     places = load_text(LISTEN + UPSTREAM).places
     assert str(places.problem("listen[0].tls.cert", "gone")) == "listen.tls.cert: gone (line 1)"
