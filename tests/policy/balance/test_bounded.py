@@ -104,3 +104,5 @@ def test_where_most_are_full_somebody_is_found() -> None:
     for place in range(99):
         known.change(place, 5)
     assert {balancer.pick() for _ in range(20)} == {99}
+    known.change(98, -5)
+    assert {balancer.pick(0, [99]) for _ in range(20)} == {98}
