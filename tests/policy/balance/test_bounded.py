@@ -39,6 +39,8 @@ class TestBound:
         known.change(1, 50)
         # 0 takes no part, so that 1 has more than twice its share of the others' 51.
         assert {balancer.pick(key, [0]) for key in keys(20)} <= {2, 3, 4, 5}
+        # The last one that is left has a share of all, however much it has.
+        assert {balancer.pick(key, [0, 2, 3, 4, 5]) for key in keys(5)} == {1}
 
 
 def test_a_popular_key_spreads_and_comes_home() -> None:

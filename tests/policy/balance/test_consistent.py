@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spooky.policy.balance import HASHES
+from spooky.policy.balance.consistent import Consistent, seed_of
+from spooky.policy.balance.ring import Ring
 from tests.policy.balance.made import keys, make, names
 
 KEYS = keys(4000)
@@ -111,6 +113,27 @@ class TestEveryHash:
         balancer, _ = make(kind, [100] * 1000)
         balancer.reweigh([0] * 997 + [100] * 3)
         assert {balancer.pick(key) for key in KEYS[:300]} == {997, 998, 999}
+
+
+def test_a_layout_is_made_anew_where_less_than_half_is_left_and_only_there() -> None:
+    laid_out: list[list[float]] = []
+
+    def lay_out(named: Sequence[str], weights: Sequence[float]) -> Ring:
+        laid_out.append(list(weights))
+        return Ring(named, weights)
+
+    balancer = Consistent(names(4), [100] * 4, lay_out)
+    for weights in ([100, 100, 0, 0], [100, 100, 30, 0], [100, 0, 0, 0], [100] * 4):
+        balancer.reweigh(weights)
+    assert laid_out == [[100] * 4, [100, 0, 0, 0], [100] * 4]
+
+
+def test_a_branch_of_a_tree_weighs_what_is_on_it() -> None:
+    named = names(40)
+    weights = [1000 if seed_of(name) >> 63 else 100 for name in named]
+    heavy = {name for name, weight in zip(named, weights, strict=True) if weight == 1000}
+    found = sum(owner in heavy for owner in owners("rendezvous", named, weights))
+    assert abs(found / len(KEYS) - 1000 * len(heavy) / sum(weights)) < 0.02
 
 
 def test_in_a_tree_of_a_thousand_few_other_keys_move() -> None:
