@@ -195,7 +195,7 @@ class Exchange:
     def on_event(self, attempt: Attempt, event: StreamEvent) -> None:
         """Take what the backend did on our stream."""
         assert self._upload is not None
-        self._progress.active_at = time.monotonic()
+        before, self._progress.active_at = self._progress.active_at, time.monotonic()
         match event:
             case Body():
                 self._response.body(event, attempt.stream)
@@ -211,6 +211,9 @@ class Exchange:
                 self._complete()
             case Interim():
                 self._on_interim(event)
+                if self._upload.finished:
+                    # What is waited for is the response itself, however often it is announced.
+                    self._progress.active_at = before
             case Malformed():
                 self._attempt_failed(attempt, Kind.BAD_RESPONSE, event.reason, unprocessed=False)
             case Reset():
