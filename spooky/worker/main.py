@@ -77,7 +77,7 @@ class Worker:
         self._reception = open_gates(spec, self._upstreams, loop, random.random)
         self._rates = put_rate_limits(
             config,
-            self._upstreams.groups,
+            self._upstreams.all_groups(),
             Tables(spec.memory, spec.slot, spec.keys.token),
             loop,
         )
@@ -91,7 +91,7 @@ class Worker:
             loop=loop,
             limits=config.limits,
             upstreams=self._upstreams,
-            routes=make_routes(config, self._upstreams.groups, spec.contents, loop),
+            routes=make_routes(config, self._upstreams.all_groups(), spec.contents, loop),
             observer=self._observer,
             new_request_id=request_ids(os.urandom).__next__,
             misdirected=_misdirected(spec),

@@ -209,7 +209,9 @@ class Pool:
         for connection in (*self._connections, *attempts):
             connection.close("the server is shutting down")
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        waits = [asyncio.ensure_future(one.closed.wait()) for one in self._closing]
+        # uvloop tells no protocol of the end of a transport that was cancelled while it was made.
+        told = [one for one in self._closing if one not in attempts]
+        waits = [asyncio.ensure_future(one.closed.wait()) for one in told]
         if waits:
             await asyncio.wait(waits, timeout=_CLOSE_S)
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from spooky.config.model import Backend, Config, Timeouts, Upstream
 from spooky.policy.balance import Balancer, is_fed, make_balancer
+from spooky.policy.balance.turns import RoundRobin
 from spooky.policy.eligibility import Rules
 from spooky.policy.hashkey import HashKey
 from spooky.worker.call import Call, Gate
@@ -24,6 +25,8 @@ from spooky.worker.trials import Quota
 
 _ONE_BY_ONE: Final = 8
 """So many that will not do are met one after another; then all are looked at at once."""
+NOBODY = ""
+"""The name of the group that has no backends; no upstream has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,12 @@ class Upstreams:
     def __init__(self, groups: list[tuple[Upstream, UpstreamGroup]]) -> None:
         self._upstreams = groups
         self.groups = [group for _, group in groups]
+        self.nobody = _group_of_nobody()
+        """For requests that routes answer by themselves: its gates are theirs."""
+
+    def all_groups(self) -> list[UpstreamGroup]:
+        """List the groups that a request may belong to."""
+        return [*self.groups, self.nobody]
 
     def pools(self) -> Iterator[tuple[str, Backend, Pool]]:
         """List every backend with its upstream's name and its pool."""
@@ -192,6 +201,12 @@ class Upstreams:
     async def close(self) -> None:
         """Close all connections to backends, in the time that the slowest of them takes."""
         await asyncio.gather(*(pool.close() for group in self.groups for pool in group.pools))
+
+
+def _group_of_nobody() -> UpstreamGroup:
+    upstream = Upstream(NOBODY, (), ())
+    repetition = make_repetition(upstream, 1, 0.0, float)
+    return UpstreamGroup(upstream, [], RoundRobin((), float), repetition)
 
 
 def make_upstreams(
