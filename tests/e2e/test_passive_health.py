@@ -1,10 +1,11 @@
 """Backends that fail the requests of a real load, with several workers: who is asked, and when."""
 
 import asyncio
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class Load:
     def __init__(self, path: str) -> None:
         self.path = path
         self.statuses: Counter[int] = Counter()
+        self.slowest_s = 0.0
 
     async def answers(self, count: int) -> None:
         """Wait for so many more, so that what is under way now is over."""
@@ -49,7 +51,9 @@ class Load:
 
     async def ask(self, client: H3Client) -> None:
         while True:
+            began = time.monotonic()
             self.statuses[(await client.get(self.path)).status] += 1
+            self.slowest_s = max(self.slowest_s, time.monotonic() - began)
             await asyncio.sleep(PAUSE_S)
 
 
@@ -123,6 +127,36 @@ def test_a_backend_that_dies_is_out_everywhere_and_back_when_it_is(
         for backend in backends:
             backend.program.kill()
     assert running.log().count("web/b1 http://127.0.0.1:" + str(victim.port) + ": ejected") == 1
+
+
+def test_a_backend_that_says_nothing_any_more_is_spared_within_a_second(
+    spooky: Spooky, tmp_path: Path
+) -> None:
+    """It is stopped: connections stay, and no probe, timeout or ejection has noticed anything."""
+    site = make_site(tmp_path)
+    with ExitStack() as stack:
+        backends = [stack.enter_context(start_nghttpd(site, tmp_path)) for _ in range(3)]
+        running = start(spooky, backends)
+        rows, silent = Rows(running), backends[1].program.process
+
+        async def scenario() -> None:
+            async with load(running, "/nghttpd/one") as users:
+                await becomes(lambda: rows.counted("web/b1") > 50, "requests for all")
+                silent.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(KNOWN_S)
+            # These have nothing to do with those who wait for it.
+            asked = rows.counted("web/b0")
+            async with load(running, "/nghttpd/one") as users:
+                await users.answers(200)
+                assert rows.counted("web/b0") > asked + 80
+                assert users.slowest_s < KNOWN_S
+            assert not rows.is_ejected("web/b1")
+            silent.send_signal(signal.SIGCONT)
+            again = rows.counted("web/b1")
+            async with load(running, "/nghttpd/one"):
+                await becomes(lambda: rows.counted("web/b1") > again + 20, "requests for it again")
+
+        asyncio.run(scenario())
 
 
 def test_a_backend_that_answers_500_is_ejected_where_that_counts(
