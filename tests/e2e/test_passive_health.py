@@ -212,3 +212,37 @@ def test_a_breaker_opens_lets_a_few_try_and_closes(spooky: Spooky, nghttpd: Back
     said = [line for line in running.log().splitlines() if "circuit breaker" in line]
     assert "circuit breaker open for 500 ms" in said[0] or "open for 0.5 s" in said[0], said[0]
     assert "trials succeeded" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "why"),
+    [
+        ({"success_rate_stdev_factor": 1.2}, "/asgi/status?code=500", "of its requests succeed"),
+        ({"latency_factor": 3}, "/asgi/status?code=200&wait=60", "it answers after"),
+    ],
+)
+def test_a_backend_that_does_worse_than_the_others_is_ejected(
+    spooky: Spooky, site: Path, tmp_path: Path, rule: dict[str, float], path: str, why: str
+) -> None:
+    """For nghttpd the paths are not there, which it says at once, and which is a success."""
+    passive = {**rule, "window": "500ms", "minimum_requests": 5, "minimum_backends": 3}
+    with ExitStack() as stack:
+        well = [stack.enter_context(start_nghttpd(site, tmp_path)) for _ in range(2)]
+        worse = stack.enter_context(start_hypercorn(tmp_path))
+        running = start(spooky, [*well, worse], passive_health=passive)
+        rows = Rows(running)
+
+        async def scenario() -> None:
+            async with load(running, path) as users:
+                await becomes(lambda: rows.is_ejected("web/b2"), "an ejection")
+                await users.answers(50)
+                users.statuses.clear()
+                await becomes(lambda: users.statuses[404] > 100, "answers of the others")
+            assert set(users.statuses) == {404}
+
+        asyncio.run(scenario())
+    assert not rows.is_ejected("web/b0")
+    assert not rows.is_ejected("web/b1")
+    said = [line for line in running.log().splitlines() if "ejected for" in line]
+    assert len(said) == 1, said
+    assert why in said[0], said
