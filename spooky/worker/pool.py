@@ -123,6 +123,8 @@ class Pool:
         self._grow_at = 0.0
         self._in_doubt = False
         """The last attempt to connect failed or takes long, or a connection ended in silence."""
+        self._was_silent = False
+        """At the last look: all connections were."""
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._interval = _check_interval(limits, timeouts)
@@ -186,10 +188,9 @@ class Pool:
     @property
     def is_doubtful(self) -> bool:
         """Whether it tries to connect in vain, or all is silent: who can go elsewhere should."""
-        connections = self._connections
-        if connections:
-            return connections[0].is_silent and all(one.is_silent for one in connections)
-        return self._in_doubt and bool(self._attempts)
+        if self._was_silent and self._connections:
+            return all(connection.is_silent for connection in self._connections)
+        return self._in_doubt and bool(self._attempts) and not self._connections
 
     def stats(self) -> PoolStats:
         """Count what there is, connections that only finish what they have among it."""
@@ -358,6 +359,7 @@ class Pool:
         now = self._loop.time()
         for connection in list(self._connections):
             connection.check(now)
+        self._was_silent = all(connection.is_silent for connection in self._connections)
         while self._queue:
             ticket, waiting = next(iter(self._queue.items()))
             if waiting.deadline > now:
