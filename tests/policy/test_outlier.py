@@ -114,6 +114,15 @@ def test_only_so_many_are_away_and_the_next_one_is_when_there_is_room() -> None:
     ]
 
 
+def test_who_is_spared_after_it_has_answered_is_told_of_again() -> None:
+    upstream = Upstream(3)
+    upstream.fail(0)
+    assert [verdict for _, verdict, _ in upstream.fail(1)] == [Verdict.SPARED]
+    upstream.add(1, successes=1)
+    assert upstream.look(0.05) == []
+    assert [verdict for _, verdict, _ in upstream.fail(1)] == [Verdict.SPARED]
+
+
 def test_room_does_not_eject_by_old_evidence() -> None:
     upstream = Upstream(2)
     upstream.fail(0)
