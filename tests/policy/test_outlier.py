@@ -210,7 +210,7 @@ def test_whatever_happens_enough_stay_and_all_return(
         returned = {place for place, verdict, _ in verdicts if verdict is Verdict.RETURNED}
         assert set(after) == (set(before) - returned) | ejected, "each change is told"
         assert all(one.until <= upstream.now + 60 for one in upstream.standings if one.until > 1)
-    # What was seen once is judged when it is seen again.
-    for seconds in (0.1, 0.1, 0.1, 60.1):
+    # What was seen once is judged when it is seen again, and at the end of its window.
+    for seconds in (0.1, 0.1, 0.1, settings.window, 60.1):
         upstream.look(seconds)
     assert not upstream.away()
