@@ -314,9 +314,9 @@ class Limits:
     backend_idle_timeout: float = 60.0
     """After which an unused backend connection is closed."""
     backend_ping_interval: float = 15.0
-    """Silence after which a backend connection in use is probed by PING; 0: never."""
+    """Silence after which a backend connection in use is probed by PING at the latest; 0: never."""
     backend_ping_timeout: float = 5.0
-    """How long the answer to that PING may take."""
+    """How much longer the silence may last then; beyond it the connection is given up."""
     backend_rows: int = 256
     """Different backends (by scheme and address) that shared memory has room for, with those of
     older configurations whose workers still drain. Fixed when the master starts."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 from h2.settings import SettingCodes
-from hyperframe.frame import SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import PingFrame, SettingsFrame, WindowUpdateFrame
 
 from spooky.config.model import Backend, LoadBalancing, Route, Timeouts, Upstream
 from spooky.errors import Kind
@@ -84,13 +84,14 @@ def test_backends_that_hang_are_closed_all_at_the_same_time(loop_name: str) -> N
     run(test(), loop_name)
 
 
+async def says_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
 def test_one_request_tries_a_backend_that_could_not_be_connected_to() -> None:
     """The others go elsewhere meanwhile, and are not held up by it."""
 
     async def test() -> None:
-        async def says_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await asyncio.get_running_loop().create_future()
-
         async with AsyncExitStack() as stack:
             port = await stack.enter_async_context(serving(says_nothing))
             _, group = make_group("a", [port, 1], replace(TIMEOUTS, connect=0.2))
@@ -111,6 +112,61 @@ def test_one_request_tries_a_backend_that_could_not_be_connected_to() -> None:
             assert picked([1]) == [0], "there is no other"
             assert await second.wait() is Kind.CONNECT_TIMEOUT
             await silent.close()
+
+    run(test())
+
+
+def test_a_backend_that_has_fallen_silent_is_passed_over_until_it_is_heard() -> None:
+    """While it only is slow it answers the PING."""
+
+    async def test() -> None:
+        may_answer = asyncio.Event()
+
+        async def falls_silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(WIDE_OPEN)
+            await may_answer.wait()
+            writer.write(PingFrame(0, b"any sign").serialize())
+            await asyncio.get_running_loop().create_future()
+
+        async with AsyncExitStack() as stack:
+            port = await stack.enter_async_context(serving(falls_silent))
+            _, group = make_group("a", [port, 1])
+            silent = group.pools[0]
+
+            def picked() -> set[int]:
+                found = (group.pick(CALL, []) for _ in range(10))
+                return {target.index for target in found if target is not None}
+
+            Exchange(make_head(b"GET", "/")).start(silent)
+            await until(lambda: silent.stats().connections == 1, "a connection")
+            assert picked() == {0, 1}, "nothing is known of it"
+            began = asyncio.get_running_loop().time()
+            await until(lambda: silent.is_doubtful, "a suspicion")
+            assert asyncio.get_running_loop().time() - began < 1.0
+            assert picked() == {1}
+            only = group.pick(CALL, [1])
+            assert only is not None, "there is no other"
+            assert only.index == 0
+            may_answer.set()
+            await until(lambda: not silent.is_doubtful, "a sign of life")
+            assert picked() == {0, 1}
+            await silent.close()
+
+    run(test())
+
+
+def test_a_backend_that_takes_long_to_connect_to_is_passed_over_meanwhile() -> None:
+    async def test() -> None:
+        async with AsyncExitStack() as stack:
+            port = await stack.enter_async_context(serving(says_nothing))
+            _, group = make_group("a", [port, 1])
+            slow = group.pools[0]
+            Exchange(make_head(b"GET", "/")).start(slow)
+            assert not slow.is_doubtful
+            await until(lambda: slow.is_doubtful, "a doubt")
+            found = [group.pick(CALL, []) for _ in range(4)]
+            assert {target and target.index for target in found} == {1}
+            await slow.close()
 
     run(test())
 
