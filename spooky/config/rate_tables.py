@@ -18,6 +18,7 @@ from spooky.config.rate_limits import (
     Rate,
     RateLimit,
 )
+from spooky.config.request_keys import request_key
 from spooky.config.scalars import OFF_JSON, OFF_WORDS, Json, Scalar, boolean, choice, integer, text
 from spooky.config.shapes import Field, ListOf, Section
 
@@ -28,8 +29,6 @@ MOST_BURST = 100_000
 LONGEST_WAIT_S = 60
 
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(s|m|h|d)")
-_HEADER = re.compile(r"header:[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_KEYS = ("client_ip", "cid", "upstream", "all")
 
 
 def _rate() -> Scalar:
@@ -44,19 +43,6 @@ def _rate() -> Scalar:
 
     json: Json = {"type": "string", "pattern": f"^[1-9][0-9]*/({'|'.join(UNITS_NS)})$"}
     return Scalar(expected, parse, json, Rate(1, "s"), str)
-
-
-def _key() -> Scalar:
-    expected = "client_ip, cid, header:NAME, upstream or all"
-
-    def convert(given: str) -> str:
-        if given in _KEYS:
-            return given
-        if _HEADER.fullmatch(given):
-            return given.lower()
-        raise UnfitError
-
-    return text(expected, convert=convert)
 
 
 def _network() -> Scalar:
@@ -95,7 +81,7 @@ RATE_LIMIT = Section(
             "missing; it is in logs and in the RateLimit fields",
         ),
         "rate": Field(_rate(), "missing; write a rate such as 100/s"),
-        "key": Field(_key()),
+        "key": Field(request_key("upstream", "all", aliases={})),
         "algorithm": Field(choice([TOKEN_BUCKET, LEAKY_BUCKET, SLIDING_WINDOW])),
         "burst": Field(integer(0, MOST_BURST)),
         "delay": Field(_delay()),

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from spooky.config.rate_limits import RateLimit
 from spooky.errors import Kind
+from spooky.policy.hashkey import HashKey
 from spooky.policy.rate import fields
 from spooky.policy.rate.clients import Clients
 from spooky.policy.rate.verdict import SECOND_NS
@@ -69,22 +70,13 @@ def key_function(settings: RateLimit) -> KeyOf:
     return key_of
 
 
-def _key_function(key: str) -> KeyOf:
-    if key == "cid":
-        return lambda call: call.connection
-    if key == "upstream":
+def _key_function(text: str) -> KeyOf:
+    if text == "upstream":
         return lambda call: call.group.name.encode()
-    if key == "all":
+    if text == "all":
         return lambda _: b""
-    name = key.removeprefix("header:").encode()
-
-    def by_field(call: Call) -> bytes | None:
-        for field, value in call.head.headers:
-            if field == name:
-                return value
-        return None
-
-    return by_field
+    key = HashKey(text)
+    return lambda call: key.find(call.head, call.client.peer[0], call.connection)
 
 
 def _only_if(applies: KeyOf, key_of: KeyOf) -> KeyOf:

@@ -27,8 +27,8 @@ TABLE = (
         ),
         "rate_limits[0].name: expected letters, digits, _, - or ., got a b (line 8)",
         f"rate_limits[0].rate: {RATE} 5/w (line 9)",
-        "rate_limits[0].key: expected client_ip, cid, header:NAME, upstream or all, got header "
-        "(line 10)",
+        "rate_limits[0].key: expected client_ip, header:NAME, cookie:NAME, query:NAME, path, "
+        "authority, cid, upstream or all, got header (line 10)",
         "rate_limits[0].algorithm: expected token-bucket, leaky-bucket or sliding-window, "
         "got bucket (line 11)",
         "rate_limits[0].burst: expected 0..100000, got 100001 (line 12)",

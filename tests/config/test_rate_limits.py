@@ -26,7 +26,7 @@ def limits_of(text: str) -> tuple[RateLimit, ...]:
         ),
         (
             "{name: a, rate: 5/m, key: header:X-Api-Key, headers: always, dry_run: true}",
-            RateLimit("a", Rate(5, "m"), "header:x-api-key", headers="always", dry_run=True),
+            RateLimit("a", Rate(5, "m"), "header:X-Api-Key", headers="always", dry_run=True),
         ),
         (
             "{name: a, rate: 1/d, algorithm: leaky-bucket, burst: 9, delay: off, scope: worker}",
