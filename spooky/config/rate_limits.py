@@ -49,7 +49,7 @@ class RateLimit:
     key: str = "client_ip"
     """What is counted apart: `client_ip`, `cid` (the client's connection), `header:NAME`,
     `cookie:NAME`, `query:NAME` (requests without it are not limited), `path`, `authority`,
-    `upstream`, or `all` for one count of everything."""
+    `upstream`, `backend` (of which another is asked then), or `all` for one count of everything."""
     algorithm: str = TOKEN_BUCKET
     """`token-bucket`, `leaky-bucket` or `sliding-window`."""
     burst: int | None = None

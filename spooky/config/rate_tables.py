@@ -81,7 +81,7 @@ RATE_LIMIT = Section(
             "missing; it is in logs and in the RateLimit fields",
         ),
         "rate": Field(_rate(), "missing; write a rate such as 100/s"),
-        "key": Field(request_key("upstream", "all", aliases={})),
+        "key": Field(request_key("upstream", "backend", "all", aliases={})),
         "algorithm": Field(choice([TOKEN_BUCKET, LEAKY_BUCKET, SLIDING_WINDOW])),
         "burst": Field(integer(0, MOST_BURST)),
         "delay": Field(_delay()),
@@ -107,6 +107,25 @@ def check_rate_limits(lists: Iterable[tuple[str, Sequence[RateLimit]]], known: P
                     yield Finding(f"{here}.name", f"{limit.name} is already the name of {taken}")
             if known.is_sound(here):
                 yield from _check(limit, here)
+                if limit.key == "backend":
+                    yield from _check_backend(limit, here, key)
+
+
+def _check_backend(limit: RateLimit, here: str, key: str) -> Findings:
+    """A limit of backends says nothing to clients and holds nobody: another backend is asked."""
+    if ".route" in key or key.startswith("routes"):
+        text = "a route has no backends: move the limit to the upstream, or count something else"
+        yield Finding(f"{here}.key", text)
+    if limit.headers != "refused":
+        text = "what a backend has left is not what a client has: leave it out"
+        yield Finding(f"{here}.headers", text)
+    if (
+        limit.delay is not None
+        and limit.delay < (limit.burst or 0)
+        and limit.algorithm == LEAKY_BUCKET
+    ):
+        text = "expected off: a limit of backends holds no request back, it asks another backend"
+        yield Finding(f"{here}.delay", text)
 
 
 def _check(limit: RateLimit, here: str) -> Findings:

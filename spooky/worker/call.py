@@ -35,6 +35,8 @@ class Call:
     connection: bytes
     group: "UpstreamGroup"
     """The upstream that serves it."""
+    own_gates: "Sequence[Gate] | None" = None
+    """What it passes in place of its upstream's gates, where its route has limits of its own."""
     session: Session | None = None
     """Which backend the client had before, where its upstream keeps sessions."""
     response_fields: Headers = field(default_factory=list)
@@ -51,6 +53,11 @@ class Call:
     """What its route changes of the messages, if anything."""
     shadow: "Shadow | None" = None
     """The copy of it that goes elsewhere, if there is one."""
+
+    @property
+    def gates(self) -> "Sequence[Gate]":
+        """The gates that it has to pass."""
+        return self.group.gates if self.own_gates is None else self.own_gates
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,12 +31,22 @@ KeyOf: TypeAlias = Callable[[Call], bytes | None]
 class Limit:
     """One rate limit as a worker has it."""
 
-    __slots__ = ("always", "dry_run", "key_of", "lines", "meter", "name", "policy")
+    __slots__ = (
+        "always",
+        "dry_run",
+        "is_of_backends",
+        "key_of",
+        "lines",
+        "meter",
+        "name",
+        "policy",
+    )
 
     def __init__(self, settings: RateLimit, meter: Meter) -> None:
         self.name = settings.name
         self.meter = meter
         self.key_of = key_function(settings)
+        self.is_of_backends = settings.key == "backend"
         self.always = settings.headers == "always"
         self.dry_run = settings.dry_run
         self.policy = policy_of(settings)
@@ -73,7 +83,8 @@ def key_function(settings: RateLimit) -> KeyOf:
 def _key_function(text: str) -> KeyOf:
     if text == "upstream":
         return lambda call: call.group.name.encode()
-    if text == "all":
+    if text in {"all", "backend"}:
+        # Which backend it will be is not known of a request: `backend_rates.py` puts it in.
         return lambda _: b""
     key = HashKey(text)
     return lambda call: key.find(call.head, call.client.peer[0], call.connection)
@@ -118,9 +129,9 @@ class RateGate:
                 wait = max(wait, reading.verdict.wait_ns)
                 found.append((limit, reading))
             elif limit.dry_run:
-                self._note(limit, call)
+                self._tally.note(limit, call)
             else:
-                return self._refuse(limit, reading.verdict.wait_ns, call)
+                return self._tally.refuse(limit, reading.verdict.wait_ns, call)
         for limit, reading in found:
             limit.meter.charge(reading)
         _announce(found, call)
@@ -140,8 +151,19 @@ class RateGate:
         del self._held[id(call)]
         held.proceed()
 
-    def _refuse(self, limit: Limit, wait_ns: int, call: Call) -> Refusal:
-        self._tally.refused += 1
+
+class Tally:
+    """What a worker's limits did: requests refused, and those that only a dry run spared."""
+
+    __slots__ = ("refused", "spared")
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self.spared = 0
+
+    def refuse(self, limit: Limit, wait_ns: int, call: Call) -> Refusal:
+        """Turn a request away, with what the client is told of it."""
+        self.refused += 1
         wait_s = fields.whole_seconds(wait_ns)
         call.response_fields += [
             (fields.RETRY_AFTER, b"%d" % wait_s),
@@ -150,21 +172,12 @@ class RateGate:
         ]
         return Refusal(Kind.RATE_LIMITED, f"{limit.name}, for {wait_s} s")
 
-    def _note(self, limit: Limit, call: Call) -> None:
-        self._tally.spared += 1
+    def note(self, limit: Limit, call: Call) -> None:
+        """Note that a dry run let one pass."""
+        self.spared += 1
         if limit.lines.take():
             client = call.client.peer[0]
             log.info("rate limit %s (dry run): a request of %s is over it", limit.name, client)
-
-
-class Tally:
-    """What a worker's gates did: requests refused, and those that only a dry run spared."""
-
-    __slots__ = ("refused", "spared")
-
-    def __init__(self) -> None:
-        self.refused = 0
-        self.spared = 0
 
 
 def _announce(found: list[tuple[Limit, Reading]], call: Call) -> None:

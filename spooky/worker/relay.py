@@ -27,7 +27,7 @@ from spooky.protocol.messages import (
 )
 from spooky.worker.attempt import Attempt
 from spooky.worker.backend_stream import StreamEvent
-from spooky.worker.call import Call, Hold, Refusal, give_back, leave_gates, pass_gates
+from spooky.worker.call import Call, Refusal, give_back, leave_gates, pass_gates
 from spooky.worker.contain import contained
 from spooky.worker.deadlines import Progress
 from spooky.worker.observe import Outcome
@@ -118,14 +118,11 @@ class Exchange:
         """Pass the gates, then ask a backend."""
         assert self._call is not None
         assert self._tries is not None
-        match pass_gates(self._call.group.gates, self._call, self):
-            case None:
-                if not self._tries.first():
-                    self.fail(Kind.NO_BACKEND, "every backend is out of service")
-            case Refusal() as refusal:
-                self.fail(refusal.kind, refusal.detail)
-            case Hold.HELD:
-                pass
+        verdict = pass_gates(self._call.gates, self._call, self)
+        if verdict is None:
+            verdict = self._tries.first()
+        if isinstance(verdict, Refusal):
+            self.fail(verdict.kind, verdict.detail)
 
     # --- gates (call.Held) ------------------------------------------------------------------
 
