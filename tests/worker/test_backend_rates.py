@@ -15,6 +15,7 @@ from spooky.config.rate_limits import Rate, RateLimit
 from spooky.errors import Kind
 from spooky.shm.segment import SharedMemory
 from spooky.worker.call import Refusal
+from spooky.worker.meters import BucketMeter
 from spooky.worker.rate_limits import RateLimits, Tables
 from spooky.worker.upstreams import make_upstreams
 from tests.worker.rate_probe import HOUR, call, configuration, limited, picks
@@ -50,6 +51,29 @@ def test_a_request_that_finds_none_is_told_when_the_next_is_free(
     assert refusal == Refusal(Kind.RATE_LIMITED, "backends, for 1200 s")
     assert (b"retry-after", b"1200") in refused.response_fields
     assert rates.tally.refused == 1
+
+
+def test_of_several_limits_the_one_that_is_over_first_is_told(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    minute = RateLimit("minute", Rate(1, "m"), key="backend", path_prefix="/one/x")
+    (group, _), _ = limited(configuration(2, rate_limits=(LIMIT, minute)), loop)
+    assert group.pick(call(group, b"/one/x"), [1]) is not None
+    for _ in range(3):
+        assert group.pick(call(group), [0]) is not None
+    for _ in range(4):
+        request = call(group, b"/one/x")
+        assert group.pick(request, []) is None
+        assert group.refusal(request, "nobody").detail == "minute, for 60 s"
+
+
+def test_a_backend_that_is_used_up_is_not_looked_at_again(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (group, _), _ = limited(configuration(2, rate_limits=(LIMIT,)), loop)
+    picks(group, 7)
+    monkeypatch.setattr(BucketMeter, "judge", None)
+    assert picks(group, 3) == {None: 3}
 
 
 def test_what_is_out_of_service_is_not_the_limits_doing(loop: asyncio.AbstractEventLoop) -> None:
