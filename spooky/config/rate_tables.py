@@ -26,6 +26,7 @@ Findings: TypeAlias = Iterator[Finding]
 
 MOST_A_UNIT = 1_000_000
 MOST_BURST = 100_000
+MOST_LIMITS = 512
 LONGEST_WAIT_S = 60
 
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(s|m|h|d)")
@@ -99,6 +100,9 @@ def check_rate_limits(lists: Iterable[tuple[str, Sequence[RateLimit]]], known: P
     """Find what contradicts itself in lists of limits, each with its key in the file."""
     first: dict[str, str] = {}
     for key, limits in lists:
+        if len(first) + len(limits) > MOST_LIMITS:
+            yield Finding(key, f"more than {MOST_LIMITS} rate limits in all: take some out")
+            return
         for number, limit in enumerate(limits):
             here = f"{key}[{number}]"
             if known.is_sound(f"{here}.name"):

@@ -59,6 +59,7 @@ class BackendRates:
         for limit, reading in self._found.pop(place):
             if reading.verdict.admitted:
                 limit.meter.charge(reading)
+                limit.counter.admitted()
             else:
                 self._tally.note(limit, call)
         self._found.clear()

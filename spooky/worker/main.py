@@ -75,7 +75,7 @@ class Worker:
         self._access = _open_access(config.log)
         self._upstreams = make_upstreams(config, spec.client_contexts, loop, random.random)
         self._reception = open_gates(spec, self._upstreams, loop, random.random)
-        tables = Tables(spec.memory, spec.slot, spec.keys.token)
+        tables = Tables(spec.memory, spec.slot, spec.keys.token, spec.rate_rows)
         self._rates = RateLimits(config, tables, loop)
         self._rates.put_before(self._upstreams.groups)
         keep_sessions(self._upstreams.groups, config.upstream, spec.keys.session, spec.session_keys)

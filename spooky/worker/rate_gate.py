@@ -18,6 +18,7 @@ from spooky.policy.rate import fields
 from spooky.policy.rate.clients import Clients
 from spooky.policy.rate.verdict import SECOND_NS
 from spooky.policy.routing import normal_path
+from spooky.shm.rate_counts import RateCounter
 from spooky.worker.allowance import Allowance
 from spooky.worker.call import Call, Held, Hold, Refusal, Verdict
 from spooky.worker.meters import Meter, Reading
@@ -33,6 +34,7 @@ class Limit:
 
     __slots__ = (
         "always",
+        "counter",
         "dry_run",
         "is_of_backends",
         "key_of",
@@ -42,8 +44,9 @@ class Limit:
         "policy",
     )
 
-    def __init__(self, settings: RateLimit, meter: Meter) -> None:
+    def __init__(self, settings: RateLimit, meter: Meter, counter: RateCounter) -> None:
         self.name = settings.name
+        self.counter = counter
         self.meter = meter
         self.key_of = key_function(settings)
         self.is_of_backends = settings.key == "backend"
@@ -134,6 +137,7 @@ class RateGate:
                 return self._tally.refuse(limit, reading.verdict.wait_ns, call)
         for limit, reading in found:
             limit.meter.charge(reading)
+            limit.counter.admitted()
         _announce(found, call)
         if not wait:
             return None
@@ -164,6 +168,7 @@ class Tally:
     def refuse(self, limit: Limit, wait_ns: int, call: Call) -> Refusal:
         """Turn a request away, with what the client is told of it."""
         self.refused += 1
+        limit.counter.refused()
         wait_s = fields.whole_seconds(wait_ns)
         call.response_fields += [
             (fields.RETRY_AFTER, b"%d" % wait_s),
@@ -175,6 +180,7 @@ class Tally:
     def note(self, limit: Limit, call: Call) -> None:
         """Note that a dry run let one pass."""
         self.spared += 1
+        limit.counter.spared()
         if limit.lines.take():
             client = call.client.peer[0]
             log.info("rate limit %s (dry run): a request of %s is over it", limit.name, client)

@@ -5,7 +5,7 @@ goes on where it stood, one that was changed begins anew.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from hashlib import blake2b
 
@@ -15,6 +15,7 @@ from spooky.config.routes import Route
 from spooky.policy.rate.leaky_bucket import LeakyBucket
 from spooky.policy.rate.sliding_window import SlidingWindow
 from spooky.policy.rate.token_bucket import TokenBucket
+from spooky.shm.rate_counts import RateCounter
 from spooky.shm.rates import RateTable, private_table
 from spooky.shm.segment import SharedMemory
 from spooky.worker.backend_rates import BackendRates
@@ -27,10 +28,16 @@ from spooky.worker.upstreams import UpstreamGroup
 class Tables:
     """Where counts are kept: what all workers share, and what this one has for itself."""
 
-    def __init__(self, memory: SharedMemory, slot: int, secret: bytes) -> None:
-        """`secret` is the same in all workers, and known to nobody else."""
+    def __init__(
+        self, memory: SharedMemory, slot: int, secret: bytes, counts: Mapping[str, int]
+    ) -> None:
+        """`secret` is the same in all workers, and known to nobody else.
+
+        `counts` says where shared memory has the counts of each limit.
+        """
         self._memory = memory
         self._slot = slot
+        self._counts = counts
         self._secret = blake2b(secret, digest_size=32, person=b"rate limits").digest()
         self._private = cache(lambda _: private_table(memory.buckets.rows))
 
@@ -45,6 +52,10 @@ class Tables:
             table, slot = self._private(windows), 0
         identity = f"{settings.name} {settings.key} {settings.algorithm} {settings.rate}"
         return Rows(table, slot, self._secret, f"{identity} {settings.capacity}")
+
+    def counter(self, settings: RateLimit) -> RateCounter:
+        """Find the place where a limit's requests are counted."""
+        return self._memory.rate_counts.counter(self._counts[settings.name], self._slot)
 
 
 def make_meter(settings: RateLimit, tables: Tables) -> Meter:
@@ -91,7 +102,8 @@ class RateLimits:
         return self._gates([*limits, *self._make(route.rate_limits)], others)
 
     def _make(self, every: Iterable[RateLimit]) -> list[Limit]:
-        return [Limit(settings, make_meter(settings, self._tables)) for settings in every]
+        tables = self._tables
+        return [Limit(one, make_meter(one, tables), tables.counter(one)) for one in every]
 
     def _gates(self, limits: list[Limit], others: tuple[Gate, ...]) -> tuple[Gate, ...]:
         return (RateGate(limits, self.tally, self._loop), *others)

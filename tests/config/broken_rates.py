@@ -88,6 +88,12 @@ TABLE = (
         "back, it asks another backend (line 8)",
     ),
     semantic(
+        "more limits than there is room for",
+        with_upstream("rate_limits: [{name: x, rate: 1/s}]")
+        + f"rate_limits: [{', '.join(f'{{name: n{one}, rate: 1/s}}' for one in range(512))}]\n",
+        "upstream.api.rate_limits: more than 512 rate limits in all: take some out (line 7)",
+    ),
+    semantic(
         "limits of routes that are none",
         with_top(
             "routes:\n"

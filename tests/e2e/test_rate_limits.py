@@ -171,7 +171,14 @@ def test_a_dry_run_refuses_nothing(spooky: Spooky, asgi: Backend) -> None:
     strict = {"name": "strict", "rate": "9/h", "path_prefix": "/asgi"}
     running = start(spooky, asgi, 1, limit, strict)
     assert statuses(ask(running, *[None] * 10)) == {200: 9, 429: 1}
-    wanted = {"refused": 1, "spared": 8}
+    wanted = {
+        "refused": 1,
+        "spared": 8,
+        "limits": [
+            {"name": "strict", "admitted": 9, "refused": 1, "spared": 0},
+            {"name": "try", "admitted": 2, "refused": 0, "spared": 8},
+        ],
+    }
     wait_until(lambda: status(running)["rate_limits"] == wanted, WAIT_S, "counts")
     said = [json.loads(line)["message"] for line in running.log().splitlines()]
     assert "rate limit try (dry run): a request of 127.0.0.1 is over it" in said

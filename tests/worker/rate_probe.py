@@ -8,6 +8,7 @@ from typing import Any
 from spooky.config.load import load_text
 from spooky.config.model import Config
 from spooky.config.rate_limits import Rate
+from spooky.config.shared_limits import rate_limits
 from spooky.protocol.messages import Path, RequestHead
 from spooky.shm.segment import SharedMemory
 from spooky.worker.call import Call
@@ -27,6 +28,11 @@ def configuration(backends: int, kind: str = "round-robin", **more: Any) -> Conf
     return replace(load_text(text).config, **more)
 
 
+def tables(config: Config, memory: SharedMemory, slot: int) -> Tables:
+    """Make the tables of the worker of a slot."""
+    return Tables(memory, slot, b"secret", memory.rate_counts.assign(rate_limits(config)))
+
+
 def limited(
     config: Config, loop: asyncio.AbstractEventLoop, memory: SharedMemory | None = None
 ) -> tuple[list[UpstreamGroup], RateLimits]:
@@ -34,7 +40,7 @@ def limited(
     memory = memory or SharedMemory.create(16)
     memory.expect(0)
     groups = make_upstreams(config, {}, loop, lambda: 0.5).groups
-    rates = RateLimits(config, Tables(memory, 0, b"secret"), loop)
+    rates = RateLimits(config, tables(config, memory, 0), loop)
     rates.put_before(groups)
     return groups, rates
 

@@ -13,12 +13,13 @@ import pytest
 
 from spooky.config.rate_limits import Rate, RateLimit
 from spooky.errors import Kind
+from spooky.shm.rate_counts import RateCount
 from spooky.shm.segment import SharedMemory
 from spooky.worker.call import Refusal
 from spooky.worker.meters import BucketMeter
-from spooky.worker.rate_limits import RateLimits, Tables
+from spooky.worker.rate_limits import RateLimits
 from spooky.worker.upstreams import make_upstreams
-from tests.worker.rate_probe import HOUR, call, configuration, limited, picks
+from tests.worker.rate_probe import HOUR, call, configuration, limited, picks, tables
 
 LIMIT = RateLimit("backends", HOUR, key="backend")
 
@@ -34,10 +35,12 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 def test_another_backend_is_asked_until_none_is_left(
     kind: str, loop: asyncio.AbstractEventLoop
 ) -> None:
-    (group, _), _ = limited(configuration(3, kind, rate_limits=(LIMIT,)), loop)
+    memory = SharedMemory.create(16)
+    (group, _), _ = limited(configuration(3, kind, rate_limits=(LIMIT,)), loop, memory)
     if group.load is not None:
         group.load._cells = [memoryview(bytearray(512)).cast("Q") for _ in range(3)]
     assert picks(group, 12) == {"b0": 3, "b1": 3, "b2": 3, None: 3}
+    assert memory.rate_counts.all() == [RateCount("backends", 9, 0, 0)]
 
 
 def test_a_request_that_finds_none_is_told_when_the_next_is_free(
@@ -119,7 +122,7 @@ def test_a_worker_sees_what_another_one_sent(loop: asyncio.AbstractEventLoop) ->
     (here, _), _ = limited(config, loop, memory)
     memory.expect(1)
     there = make_upstreams(config, {}, loop, lambda: 0.5).groups
-    RateLimits(config, Tables(memory, 1, b"secret"), loop).put_before(there)
+    RateLimits(config, tables(config, memory, 1), loop).put_before(there)
     assert picks(here, 2) == {"b0": 2}
     assert picks(there[0], 2) == {"b0": 1, None: 1}
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from spooky.config.rate_limits import Rate, RateLimit
@@ -12,9 +13,11 @@ from tests.worker.rate_probe import call, configuration, limited
 
 def test_a_limit_of_a_route_is_asked_with_those_of_its_upstream() -> None:
     loop = asyncio.new_event_loop()
-    config = configuration(1, rate_limits=(RateLimit("all", Rate(3, "h"), key="all"),))
-    groups, rates = limited(config, loop)
     route = Route(path_prefix="/one", rate_limits=(RateLimit("route", Rate(1, "h"), key="all"),))
+    config = configuration(1, rate_limits=(RateLimit("all", Rate(3, "h"), key="all"),))
+    one, two = config.upstream
+    config = replace(config, upstream=(replace(one, routes=(route,)), two))
+    groups, rates = limited(config, loop)
     gates = rates.gates_of(groups[0], route)
 
     def passes(gates: Sequence[Gate]) -> bool:
