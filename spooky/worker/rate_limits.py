@@ -20,8 +20,9 @@ from spooky.shm.rates import RateTable, private_table
 from spooky.shm.segment import SharedMemory
 from spooky.worker.backend_rates import BackendRates
 from spooky.worker.call import Gate
-from spooky.worker.meters import BucketMeter, Meter, Rows, WindowMeter
+from spooky.worker.meters import BUCKET, WINDOW, BucketMeter, Meter, WindowMeter
 from spooky.worker.rate_gate import Limit, RateGate, Tally
+from spooky.worker.rate_rows import Rows
 from spooky.worker.upstreams import UpstreamGroup
 
 
@@ -51,7 +52,8 @@ class Tables:
         else:
             table, slot = self._private(windows), 0
         identity = f"{settings.name} {settings.key} {settings.algorithm} {settings.rate}"
-        return Rows(table, slot, self._secret, f"{identity} {settings.capacity}")
+        identity = f"{identity} {settings.capacity}"
+        return Rows(table, slot, self._secret, identity, WINDOW if windows else BUCKET)
 
     def counter(self, settings: RateLimit) -> RateCounter:
         """Find the place where a limit's requests are counted."""
