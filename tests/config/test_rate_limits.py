@@ -57,7 +57,9 @@ def test_the_example_of_the_docs_is_in_order() -> None:
     assert found is not None
     config = load_text(LISTEN + found[1]).config
     assert [one.name for one in config.rate_limits] == ["clients", "login"]
-    assert [one.name for one in config.upstream[0].rate_limits] == ["keys", "api"]
+    (api,) = config.upstream
+    assert [one.name for one in api.rate_limits] == ["keys", "api", "each"]
+    assert [one.name for one in api.routes[1].rate_limits] == ["search"]
 
 
 @pytest.mark.parametrize(
