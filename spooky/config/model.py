@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spooky.config.admission import Admission, BackendLimits, UpstreamAdmission
 from spooky.config.dns import Dns
+from spooky.config.engine import Engine
 from spooky.config.failing import CircuitBreaker, PassiveHealth
 from spooky.config.rate_limits import RateLimit
 from spooky.config.repeats import Hedging, Retries
@@ -357,6 +358,8 @@ class Config:
     """How names of backends are looked up, again and again at their time to live."""
     rate_limits: tuple[RateLimit, ...] = ()
     """How many requests may pass, whichever route takes them."""
+    engine: Engine = field(default_factory=Engine)
+    """Which implementations of the protocols carry requests."""
     steering: str = "auto"
     """How datagrams reach the worker that owns their connection. `kernel`: by a classic BPF program
     on the sockets; it is an error where none can be attached. `userspace`: handed over between

@@ -13,6 +13,7 @@ from spooky.config import names
 from spooky.config.admission_tables import ADMISSION, BACKEND_LIMITS, UPSTREAM_ADMISSION
 from spooky.config.balancing_tables import BALANCING
 from spooky.config.dns_tables import DNS
+from spooky.config.engine import Engine
 from spooky.config.failing_tables import CIRCUIT_BREAKER, PASSIVE_HEALTH
 from spooky.config.model import (
     Admin,
@@ -290,6 +291,14 @@ def _build_config(values: dict[str, Any]) -> Config:
     return Config(**values)
 
 
+ENGINE = Section(
+    Engine,
+    {
+        "downstream": Field(choice(["aioquic"])),
+        "upstream": Field(choice(["lean", "h2"])),
+    },
+)
+
 CONFIG = Section(
     Config,
     {
@@ -311,6 +320,7 @@ CONFIG = Section(
         "admission": Field(ADMISSION),
         "dns": Field(DNS),
         "rate_limits": Field(ListOf(RATE_LIMIT)),
+        "engine": Field(ENGINE),
         "steering": Field(choice(["auto", "kernel", "userspace"])),
         "worker_timeout": Field(duration(2, DAY, zero=True)),
         "watch": Field(boolean()),

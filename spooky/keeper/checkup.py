@@ -50,13 +50,19 @@ def plan_checkups(
             if first[0].health_check is None:
                 owners[backend.identity] = upstream, backend
     return {
-        identity: _make(", ".join(names[identity]), upstream, backend, contexts)
+        identity: _make(
+            ", ".join(names[identity]), upstream, backend, contexts, config.engine.upstream
+        )
         for identity, (upstream, backend) in owners.items()
     }
 
 
 def _make(
-    name: str, upstream: Upstream, backend: Backend, contexts: Mapping[str, ssl.SSLContext]
+    name: str,
+    upstream: Upstream,
+    backend: Backend,
+    contexts: Mapping[str, ssl.SSLContext],
+    engine: str,
 ) -> Checkup | None:
     check = upstream.health_check
     if check is None:
@@ -66,6 +72,7 @@ def _make(
         port=check.port or backend.port,
         tls=contexts[upstream.name] if backend.tls else None,
         server_name=upstream.tls.server_name,
+        engine=engine,
     )
     return Checkup(
         name=name if name.endswith(backend.address) else f"{name} {backend.address}",

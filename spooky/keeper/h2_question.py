@@ -13,7 +13,7 @@ from typing import Final
 
 from spooky.errors import H2Code
 from spooky.keeper.probe import ProbeFailedError, Target
-from spooky.protocol.h2 import H2Engine, H2Limits
+from spooky.protocol.engines import engine_named
 from spooky.protocol.messages import (
     Body,
     Closed,
@@ -23,8 +23,10 @@ from spooky.protocol.messages import (
     Reset,
     ResponseHead,
     Trailers,
+    UpstreamEngine,
     UpstreamEvent,
 )
+from spooky.protocol.upstream import H2Limits
 
 _READ_BYTES: Final = 64 * 1024
 
@@ -55,7 +57,7 @@ async def put_question(
         tls: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             raise ProbeFailedError("it does not offer HTTP/2 in TLS (ALPN h2)")
-        engine, answer = H2Engine(H2Limits()), Answer()
+        engine, answer = engine_named(target.engine)(H2Limits()), Answer()
         stream = engine.send_request(head)
         if content:
             engine.send_body(stream, content, end=True)
@@ -72,13 +74,13 @@ async def put_question(
         return answer
 
 
-async def _flush(engine: H2Engine, writer: asyncio.StreamWriter) -> None:
+async def _flush(engine: UpstreamEngine, writer: asyncio.StreamWriter) -> None:
     if data := engine.data_to_send():
         writer.write(data)
         await writer.drain()
 
 
-def _take(event: UpstreamEvent, answer: Answer, engine: H2Engine) -> None:
+def _take(event: UpstreamEvent, answer: Answer, engine: UpstreamEngine) -> None:
     """Enter what an event says; of what comes after the end, nothing matters any more."""
     if answer.is_over:
         return

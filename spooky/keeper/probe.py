@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from spooky.config.units import format_duration
 from spooky.errors import describe_failure
+from spooky.protocol.engines import DEFAULT
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class Target:
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     """The name to ask for and to verify; None: the host."""
+    engine: str = DEFAULT
+    """What speaks HTTP/2 with it."""
 
     @asynccontextmanager
     async def connect(self) -> "AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]":

@@ -11,15 +11,16 @@ costs one stream window and holds up no other.
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
+from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
     Event,
     InformationalResponseReceived,
     PingAckReceived,
+    PingReceived,
     PushedStreamReceived,
     RemoteSettingsChanged,
     RequestReceived,
@@ -29,13 +30,14 @@ from h2.events import (
     TrailersReceived,
     WindowUpdated,
 )
-from h2.exceptions import ProtocolError, StreamClosedError
+from h2.exceptions import DenialOfServiceError, ProtocolError, StreamClosedError
 from h2.settings import SettingCodes
-from hpack import NeverIndexedHeaderTuple
-from hyperframe.exceptions import HyperframeError
+from hpack import HPACKError
+from hyperframe.exceptions import HyperframeError, InvalidFrameError
 
 from spooky.errors import H2Code
-from spooky.protocol.h2_frames import FrameReader, describe_stranger
+from spooky.protocol.h2_fields import request_fields
+from spooky.protocol.h2_frames import FrameReader
 from spooky.protocol.h2_library import Connection
 from spooky.protocol.h2_response import ResponseStream
 from spooky.protocol.messages import (
@@ -50,25 +52,16 @@ from spooky.protocol.messages import (
     UpstreamEvent,
     Writable,
 )
+from spooky.protocol.upstream import (
+    ASSUMED_STREAMS,
+    DEFAULT_WINDOW,
+    HIGHEST_STREAM,
+    MOST_REPLIES,
+    H2Limits,
+    describe_stranger,
+)
 
-_HIGHEST_STREAM = 2**31 - 1
-_ASSUMED_STREAMS = 100
-"""Streams taken for granted before the peer's SETTINGS (RFC 9113 section 6.5.2)."""
-_DEFAULT_WINDOW = 65_535
 _PRUNE_EVERY = 256
-_SECRETS = frozenset({b"authorization", b"proxy-authorization"})
-
-
-@dataclass(frozen=True, slots=True)
-class H2Limits:
-    """What one connection may take: sizes in octets."""
-
-    stream_window: int = 256 * 1024
-    connection_window: int = 16 * 1024 * 1024
-    max_frame: int = 64 * 1024
-    header_bytes: int = 64 * 1024
-    """Names and values of a response's fields plus 32 each."""
-    max_streams: int = 100
 
 
 class H2Engine:
@@ -78,11 +71,12 @@ class H2Engine:
         self._limits = limits
         self._streams: dict[int, ResponseStream] = {}
         self._next_stream = 1
-        self._peer_streams = _ASSUMED_STREAMS
+        self._peer_streams = ASSUMED_STREAMS
         self._blocked: dict[int, None] = {}
         self._turn = 0
         self._owed = 0
         self._forgotten = 0
+        self._replies = 0
         self._ready = False
         self._going_away = False
         self._closed = False
@@ -100,6 +94,7 @@ class H2Engine:
             StreamReset: self._on_reset,
             WindowUpdated: self._on_window,
             RemoteSettingsChanged: self._on_settings,
+            PingReceived: self._on_ping,
             PingAckReceived: self._on_pong,
             ConnectionTerminated: self._on_goaway,
             RequestReceived: self._on_foreign,
@@ -118,8 +113,8 @@ class H2Engine:
             decoded_bytes=4 * limits.header_bytes,
         )
         connection.initiate_connection()
-        if limits.connection_window > _DEFAULT_WINDOW:
-            connection.increment_flow_control_window(limits.connection_window - _DEFAULT_WINDOW)
+        if limits.connection_window > DEFAULT_WINDOW:
+            connection.increment_flow_control_window(limits.connection_window - DEFAULT_WINDOW)
         return connection
 
     # --- the transport's side ---------------------------------------------------------------
@@ -137,6 +132,7 @@ class H2Engine:
 
     def data_to_send(self) -> bytes:
         """Take what is to be written to the transport now."""
+        self._replies = 0
         return self._h2.data_to_send()
 
     def _receive(self, data: bytes) -> None:
@@ -149,9 +145,10 @@ class H2Engine:
                     if action is not None:
                         action(event)
         except ProtocolError as error:
-            self._fail(error.error_code, str(error))
+            self._fail(_code_of(error), str(error))
         except HyperframeError as error:
-            self._fail(H2Code.FRAME_SIZE_ERROR, str(error))
+            is_size = isinstance(error, InvalidFrameError)
+            self._fail(H2Code.FRAME_SIZE_ERROR if is_size else H2Code.PROTOCOL_ERROR, str(error))
         except Exception as error:  # whatever a library trips over, this connection pays for it
             self._fail(H2Code.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
@@ -180,7 +177,7 @@ class H2Engine:
             len(self._streams) < min(self._peer_streams, self._limits.max_streams)
             and not self._going_away
             and not self._closed
-            and self._next_stream <= _HIGHEST_STREAM
+            and self._next_stream <= HIGHEST_STREAM
         )
 
     def open_streams(self) -> int:
@@ -195,7 +192,7 @@ class H2Engine:
             number, self._limits.header_bytes, head.method == b"HEAD", head.end
         )
         self._h2.open_stream(number)
-        self._h2.send_headers(number, _request_fields(head), end_stream=head.end)
+        self._h2.send_headers(number, request_fields(head), end_stream=head.end)
         return number
 
     def send_body(self, stream: int, data: bytes, *, end: bool) -> None:
@@ -211,6 +208,8 @@ class H2Engine:
             for start in range(0, len(data), size):
                 last = end and start + size >= len(data)
                 self._h2.send_data(stream, view[start : start + size], end_stream=last)
+        if data:
+            self._reader.note_progress()
         if end:
             self._sent_end(stream, state)
 
@@ -274,11 +273,11 @@ class H2Engine:
 
     def _on_head(self, event: ResponseReceived) -> None:
         if (state := self._message_of(event.stream_id)) is not None:
-            self._tell(state, state.head(event))
+            self._tell(state, state.head(event.headers, end=event.stream_ended is not None))
 
     def _on_interim(self, event: InformationalResponseReceived) -> None:
         if (state := self._message_of(event.stream_id)) is not None:
-            self._tell(state, state.interim(event))
+            self._tell(state, state.interim(event.headers))
 
     def _on_data(self, event: DataReceived) -> None:
         credit = event.flow_controlled_length
@@ -289,13 +288,15 @@ class H2Engine:
         if (state := self._message_of(event.stream_id)) is None:
             return
         if event.data or event.stream_ended is not None or not state.got_head:
-            self._tell(state, state.content(event))
+            end = event.stream_ended is not None
+            self._tell(state, state.content(event.data, credit, end=end))
         else:
             self.consume(event.stream_id, credit)
 
     def _on_trailers(self, event: TrailersReceived) -> None:
         if (state := self._message_of(event.stream_id)) is not None:
-            self._tell(state, state.trailers(event))
+            end = event.stream_ended is not None
+            self._tell(state, state.trailers(event.headers, end=end))
 
     def _on_end(self, event: StreamEnded) -> None:
         """Tell of an end without a message; the others were told of with their last frame."""
@@ -318,6 +319,7 @@ class H2Engine:
             self._unblock(event.stream_id)
 
     def _on_settings(self, event: RemoteSettingsChanged) -> None:
+        self._count_reply()
         self._peer_streams = self._h2.remote_settings.max_concurrent_streams
         if not self._ready:
             self._ready = True
@@ -328,11 +330,22 @@ class H2Engine:
         if SettingCodes.INITIAL_WINDOW_SIZE in event.changed_settings:
             self._unblock_all()
 
+    def _on_ping(self, _event: PingReceived) -> None:
+        self._count_reply()
+
+    def _count_reply(self) -> None:
+        """Bound what h2 has answered of itself, as long as nobody takes it."""
+        self._replies += 1
+        if self._replies > MOST_REPLIES:
+            error = DenialOfServiceError("it causes more replies than it takes")
+            error.error_code = ErrorCodes.ENHANCE_YOUR_CALM
+            raise error
+
     def _on_pong(self, event: PingAckReceived) -> None:
         self._events.append(Pong(event.ping_data))
 
     def _on_goaway(self, event: ConnectionTerminated) -> None:
-        last = event.last_stream_id or 0
+        last = (event.last_stream_id or 0) & HIGHEST_STREAM
         self._going_away = True
         for number in [number for number in self._streams if number > last]:
             # No RST_STREAM: to the peer this stream may never have been.
@@ -376,17 +389,9 @@ class H2Engine:
             self._events.append(Writable(number))
 
 
-def _request_fields(head: RequestHead) -> Headers:
-    """Return the pseudo-header fields and the fields of a request (RFC 9113 section 8.3.1)."""
-    fields: Headers = [(b":method", head.method)]
-    if head.method != b"CONNECT" or head.protocol is not None:
-        fields += (b":scheme", head.scheme), (b":path", head.path)
-    if head.authority:
-        fields.append((b":authority", head.authority))
-    if head.protocol is not None:
-        fields.append((b":protocol", head.protocol))
-    for header in head.headers:
-        # What a guess could find out octet by octet stays out of compression (RFC 7541 7.1.3).
-        secret = header[0] in _SECRETS or (header[0] == b"cookie" and len(header[1]) < 20)
-        fields.append(NeverIndexedHeaderTuple(*header) if secret else header)
-    return fields
+def _code_of(error: ProtocolError) -> int:
+    """Return what a fault is called; h2 has one name for all that HPACK cannot decode."""
+    is_broken = isinstance(error.__cause__, HPACKError)
+    if is_broken and not isinstance(error, DenialOfServiceError):
+        return H2Code.COMPRESSION_ERROR
+    return error.error_code

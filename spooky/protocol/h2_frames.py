@@ -18,12 +18,15 @@ from hyperframe.frame import (
     PushPromiseFrame,
 )
 
+from spooky.protocol.upstream import (
+    FRAME_HEADER,
+    MOST_CONTINUATIONS,
+    MOST_EMPTY_FRAMES,
+    describe_stranger,
+    is_preface,
+)
+
 _BLOCK_STARTS = (HeadersFrame, PushPromiseFrame)
-_HEADER = 9
-_SETTINGS = 4
-_CONTINUATIONS = 64
-_EMPTY_FRAMES = 10_000
-"""Frames in a row that bring no message further; pings and empty DATA cost us, not the sender."""
 
 
 class FrameReader:
@@ -65,6 +68,10 @@ class FrameReader:
             self._count(frame)
             return frame
 
+    def note_progress(self) -> None:
+        """Begin to count anew: content was sent, for which frames may come that carry nothing."""
+        self._empty = 0
+
     def unparsed(self) -> bytes:
         """Return the octets that are not yet a whole frame."""
         return self._octets[self._start :]
@@ -72,15 +79,15 @@ class FrameReader:
     def _cut(self) -> Frame | None:
         start = self._start
         available = len(self._octets) - start
-        if available < _HEADER:
+        if available < FRAME_HEADER:
             return None
-        body = start + _HEADER
+        body = start + FRAME_HEADER
         if not self._started:
             self._check_preface(self._octets[start:body])
         frame, length = Frame.parse_frame_header(self._view[start:body])
         if length > self._max_frame:
             raise FrameTooLargeError(f"a frame of {length} octets, {self._max_frame} are allowed")
-        if available < _HEADER + length:
+        if available < FRAME_HEADER + length:
             return None
         frame.parse_body(self._view[body : body + length])
         self._start = body + length
@@ -88,7 +95,7 @@ class FrameReader:
 
     def _check_preface(self, header: bytes) -> None:
         """Insist on SETTINGS as the server's first frame (RFC 9113 section 3.4)."""
-        if header[3] != _SETTINGS or header[4] & 1 or header[5:] != b"\0\0\0\0":
+        if not is_preface(header):
             raise ProtocolError(describe_stranger(header))
         self._started = True
 
@@ -101,7 +108,7 @@ class FrameReader:
             raise ProtocolError("a header block was interrupted by another frame")
         assert isinstance(frame, (*_BLOCK_STARTS, ContinuationFrame))
         self._block_size += len(frame.data)
-        if self._block_size > self._max_block or len(block) > _CONTINUATIONS:
+        if self._block_size > self._max_block or len(block) > MOST_CONTINUATIONS:
             raise DenialOfServiceError("a header block that is too large")
         if "END_HEADERS" not in frame.flags:
             block.append(frame)
@@ -121,18 +128,7 @@ class FrameReader:
             self._empty = 0
             return
         self._empty += 1
-        if self._empty > _EMPTY_FRAMES:
+        if self._empty > MOST_EMPTY_FRAMES:
             error = DenialOfServiceError("a flood of frames that carry nothing")
             error.error_code = ErrorCodes.ENHANCE_YOUR_CALM
             raise error
-
-
-def describe_stranger(octets: bytes) -> str:
-    """Say what a peer seems to speak whose first octets are not a SETTINGS frame."""
-    if octets.startswith(b"HTTP/1."):
-        return "it answered in HTTP/1, not in HTTP/2"
-    if octets[:2] == b"\x15\x03":
-        return "it answered in TLS; is https:// missing from its address?"
-    if octets:
-        return "it does not speak HTTP/2: its first frame is not SETTINGS"
-    return "it closed the connection without speaking HTTP/2"

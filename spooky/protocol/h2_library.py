@@ -21,7 +21,7 @@ from h2.events import (
 )
 from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
-from h2.stream import H2Stream, StreamInputs
+from h2.stream import H2Stream, StreamInputs, StreamState
 from hpack import Encoder
 from hpack.struct import Header, HeaderWeaklyTyped
 from hyperframe.frame import ContinuationFrame, Frame, HeadersFrame, PushPromiseFrame
@@ -85,6 +85,9 @@ class Connection(H2Connection):
         """
         # h2 makes the text of each frame for a log that is not kept: a third of a download's cost.
         frame.serialize_body = _nothing  # type: ignore[method-assign]
+        if isinstance(frame, HeadersFrame):
+            # It means nothing any more (RFC 9113 section 5.3), and h2 stumbles over some.
+            frame.flags.discard("PRIORITY")
         self._feed.frame = frame
         return self.receive_data(b"")
 
@@ -144,7 +147,9 @@ class Stream(H2Stream):
         machine = self.state_machine
         if machine.trailers_received:
             return [], []
-        interim = not machine.headers_received and _is_interim(section)
+        # A late interim head of a stream that was reset is a late head; h2 has no such input.
+        is_open = machine.state is not StreamState.CLOSED
+        interim = is_open and not machine.headers_received and _is_interim(section)
         events = machine.process_input(
             StreamInputs.RECV_INFORMATIONAL_HEADERS if interim else StreamInputs.RECV_HEADERS
         )

@@ -24,6 +24,8 @@ from hpack.table import HeaderTable
 _OVERHEAD = 32
 _STATIC = HeaderTable.STATIC_TABLE
 _STATIC_LENGTH = HeaderTable.STATIC_TABLE_LENGTH
+_LAST_STATIC = 0x80 + _STATIC_LENGTH
+_FIRST_DYNAMIC = _LAST_STATIC + 1
 _LONGEST_INTEGER = 5
 """Octets after the first; more are of no use for a length below 2^32."""
 _CACHED_LENGTH = 64
@@ -39,6 +41,8 @@ class FieldDecoder(Decoder):
         self._limit = HeaderTable.DEFAULT_SIZE
         self._size = 0
         self._entries: deque[tuple[bytes, bytes]] = deque()
+        self.changes = 0
+        """How often blocks have changed the table: while it stays, a block means what it meant."""
 
     @property
     def header_table_size(self) -> int:
@@ -58,27 +62,34 @@ class FieldDecoder(Decoder):
             OversizedHeaderListError: it has more than `max_header_list_size`.
         """
         fields: list[tuple[bytes, bytes]] = []
-        size = position = 0
+        entries, left = self._entries, self.max_header_list_size
+        position, end = 0, len(data)
         try:
-            while position < len(data):
+            while position < end:
                 octet = data[position]
                 if octet & 0x80:
-                    number, position = _integer(data, position, 0x7F)
-                    field = self._lookup(number)
+                    if 0x80 < octet <= _LAST_STATIC:
+                        field = _STATIC[octet - 0x81]
+                        position += 1
+                    elif _LAST_STATIC < octet < 0xFF:
+                        field = entries[octet - _FIRST_DYNAMIC]
+                        position += 1
+                    else:
+                        number, position = _integer(data, position, 0x7F)
+                        field = self._lookup(number)
                 elif octet & 0x60 == 0x20:
-                    self._resize(data, position, first=not fields)
-                    position = _integer(data, position, 0x1F)[1]
+                    position = self._resize(data, position, first=not fields)
                     continue
                 else:
                     field, position = self._literal(data, position, 0x3F if octet & 0x40 else 0x0F)
                     if octet & 0x40:
                         self._insert(field)
-                size += len(field[0]) + len(field[1]) + _OVERHEAD
-                if size > self.max_header_list_size:
+                left -= len(field[0]) + len(field[1]) + _OVERHEAD
+                if left < 0:
                     raise OversizedHeaderListError(f"more than {self.max_header_list_size} octets")
                 fields.append(field)
         except IndexError as error:
-            raise HPACKDecodingError("truncated header block") from error
+            raise HPACKDecodingError("truncated header block, or a field that is none") from error
         if self._limit > self.max_allowed_table_size:
             raise InvalidTableSizeError("the table was not made smaller")
         return fields  # type: ignore[return-value]
@@ -100,15 +111,19 @@ class FieldDecoder(Decoder):
         value, position = _string(data, position)
         return (name, value), position
 
-    def _resize(self, data: bytes, position: int, *, first: bool) -> None:
+    def _resize(self, data: bytes, position: int, *, first: bool) -> int:
+        """Change the table's size and return what follows it."""
         if not first:
             raise HPACKDecodingError("a table size update after a field")
-        size, _ = _integer(data, position, 0x1F)
+        size, position = _integer(data, position, 0x1F)
         if size > self.max_allowed_table_size:
             raise InvalidTableSizeError(f"a table of {size} octets")
         self.header_table_size = size
+        self.changes += 1
+        return position
 
     def _insert(self, field: tuple[bytes, bytes]) -> None:
+        self.changes += 1
         size = len(field[0]) + len(field[1]) + _OVERHEAD
         self._evict(size)
         if size <= self._limit:
@@ -138,12 +153,18 @@ def _integer(data: bytes, position: int, most: int) -> tuple[int, int]:
 
 
 def _string(data: bytes, position: int) -> tuple[bytes, int]:
-    huffman = data[position] & 0x80
+    length = data[position]
+    if length < 0x7F:
+        start = position + 1
+        end = start + length
+        if end > len(data):
+            raise HPACKDecodingError("truncated header block")
+        return bytes(data[start:end]), end
     length, start = _integer(data, position, 0x7F)
     end = start + length
     if end > len(data):
         raise HPACKDecodingError("truncated header block")
     value = bytes(data[start:end])
-    if huffman:
+    if data[position] & 0x80:
         value = (_decode_known if length <= _CACHED_LENGTH else decode_huffman)(value)
     return value, end

@@ -4,41 +4,30 @@ The hpack library searches its dynamic table from end to end for each field; thi
 fields up, keeps out of the table what never comes again, and does without Huffman coding, which
 costs more time on both sides of a local network than it saves.
 
-A rule: it never uses more of the table than `header_table_size`, which the peer sets.
+Rules: it never uses more of the table than `header_table_size`, which the peer sets; what a guess
+could find out octet by octet is in no table, here and behind other proxies (section 7.1.3).
 """
 
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
-from hpack import Encoder, NeverIndexedHeaderTuple
+from hpack import Encoder
 from hpack.table import HeaderTable
 
 _OWN_SIZE = 4096
 _OVERHEAD = 32
 _LARGEST_ENTRY = 512
 _INDEXED, _WITH_INDEXING, _SIZE_UPDATE, _NEVER_INDEXED, _PLAIN = 0x80, 0x40, 0x20, 0x10, 0x00
+_STATIC_LENGTH = HeaderTable.STATIC_TABLE_LENGTH
 _STATIC = {field: number for number, field in reversed([*enumerate(HeaderTable.STATIC_TABLE, 1)])}
 _NAMES = {name: number for (name, _), number in _STATIC.items()}
-_FIRST_DYNAMIC = HeaderTable.STATIC_TABLE_LENGTH + 1
 _OCTETS = [bytes((octet,)) for octet in range(256)]
-_PASSING = frozenset(
-    {
-        b":path",
-        b"content-length",
-        b"content-range",
-        b"range",
-        b"date",
-        b"etag",
-        b"if-none-match",
-        b"if-modified-since",
-        b"referer",
-        b"cookie",
-        b"x-request-id",
-        b"traceparent",
-    }
-)
-"""Names whose values mostly do not come again on the same connection."""
+_SECRETS = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
+"""Of these, cookies only if they are short."""
+_GUESSABLE_COOKIE = 20
+_CACHED_NAME = 64
 
 
 class FieldEncoder(Encoder):
@@ -50,7 +39,9 @@ class FieldEncoder(Encoder):
         self._limit = _OWN_SIZE
         self._announce: list[int] = []
         self._inserted = 0
-        self._numbers: dict[tuple[bytes, bytes], int] = {}
+        self._numbers = {field: -number for field, number in _STATIC.items()}
+        """Of a field in the dynamic table, how many were inserted before it; of one in the static
+        table, its number there, negated."""
         self._entries: deque[tuple[bytes, bytes]] = deque()
 
     @property
@@ -69,24 +60,34 @@ class FieldEncoder(Encoder):
             self._evict(0)
 
     def encode(self, headers: Iterable[Any], huffman: bool = False) -> bytes:  # noqa: ARG002
-        """Return the header block of fields; `NeverIndexedHeaderTuple` stays out of tables."""
+        """Return the header block of fields."""
         block: list[bytes] = []
         if self._announce:
             block += [_integer(size, 5, _SIZE_UPDATE) for size in self._announce]
             self._announce = []
+        numbers, newest = self._numbers, self._inserted + _STATIC_LENGTH
         for field in headers:
-            number = _STATIC.get(field)
-            if number is None and (inserted := self._numbers.get(field)) is not None:
-                number = _FIRST_DYNAMIC + self._inserted - 1 - inserted
-            if number is not None:
-                block.append(_integer(number, 7, _INDEXED))
-            elif isinstance(field, NeverIndexedHeaderTuple):
-                block.append(_literal(field, 4, _NEVER_INDEXED))
-            elif field[0] in _PASSING or not self._insert(field):
-                block.append(_literal(field, 4, _PLAIN))
+            number = numbers.get(field)
+            if number is None:
+                block.append(self._literal(field))
+                newest = self._inserted + _STATIC_LENGTH
             else:
-                block.append(_literal(field, 6, _WITH_INDEXING))
+                block.append(_INDEXES[newest - number if number >= 0 else -number])
         return b"".join(block)
+
+    def _literal(self, field: tuple[bytes, bytes]) -> bytes:
+        name, value = field
+        length = len(value)
+        head = _PASSING.get(name)
+        if head is None or (length < _GUESSABLE_COOKIE and name == b"cookie"):
+            encode = _encode_known_name if len(name) <= _CACHED_NAME else _encode_name
+            if name in _SECRETS:
+                head = encode(name, 4, _NEVER_INDEXED)
+            elif self._insert(field):
+                head = encode(name, 6, _WITH_INDEXING)
+            else:
+                head = encode(name, 4, _PLAIN)
+        return head + (_OCTETS[length] if length < 0x7F else _integer(length, 7, 0)) + value
 
     def _insert(self, field: tuple[bytes, bytes]) -> bool:
         size = len(field[0]) + len(field[1]) + _OVERHEAD
@@ -120,10 +121,34 @@ def _integer(value: int, bits: int, pattern: int) -> bytes:
     return bytes(octets)
 
 
-def _literal(field: tuple[bytes, bytes], bits: int, pattern: int) -> bytes:
-    name, value = field
+def _encode_name(name: bytes, bits: int, pattern: int) -> bytes:
+    """Encode the name of a literal, by its number if it has one (RFC 7541 section 6.2)."""
     number = _NAMES.get(name)
     if number is not None:
-        return _integer(number, bits, pattern) + _integer(len(value), 7, 0) + value
-    head = _OCTETS[pattern] + _integer(len(name), 7, 0) + name
-    return head + _integer(len(value), 7, 0) + value
+        return _integer(number, bits, pattern)
+    return _OCTETS[pattern] + _integer(len(name), 7, 0) + name
+
+
+_PASSING = {
+    name: _encode_name(name, 4, _PLAIN)
+    for name in (
+        b":path",
+        b"content-length",
+        b"content-range",
+        b"range",
+        b"date",
+        b"etag",
+        b"if-none-match",
+        b"if-modified-since",
+        b"referer",
+        b"cookie",
+        b"x-request-id",
+        b"traceparent",
+    )
+}
+"""Names whose values mostly do not come again on the same connection, as they are written."""
+_encode_known_name = lru_cache(maxsize=512)(_encode_name)
+_INDEXES = tuple(
+    _integer(number, 7, _INDEXED) for number in range(_STATIC_LENGTH + _OWN_SIZE // _OVERHEAD + 1)
+)
+"""By number: all fields that the two tables can have."""

@@ -254,7 +254,7 @@ class BackendConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Let those who had to wait go on."""
         self._paused = False
-        self._release()
+        self._schedule_flush()
 
     # --- events -----------------------------------------------------------------------------
 
@@ -360,8 +360,10 @@ class BackendConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        self._write(transport)
-        self._release()
+        if not self._paused:
+            # What the backend does not take waits in the engine, which bounds what it has caused.
+            self._write(transport)
+            self._release()
         if self._freed:
             self._settle()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spooky.config.model import Backend
+from spooky.protocol.engines import DEFAULT
 
 _EYEBALLS_DELAY_S = 0.25
 """Between attempts at a name's several addresses (RFC 8305 section 8)."""
@@ -24,6 +25,8 @@ class Endpoint:
     server_name: str | None = None
     """The name to ask for and to verify; None: the backend's host."""
     upstream: str = ""
+    engine: str = DEFAULT
+    """What speaks HTTP/2 with it."""
 
     def __str__(self) -> str:
         """Name it for the log: `api/b1 10.0.0.1:8080`."""

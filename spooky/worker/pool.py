@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 
 from spooky.config.model import Limits, Timeouts
 from spooky.errors import Kind, describe_failure
-from spooky.protocol.h2 import H2Engine, H2Limits
+from spooky.protocol.engines import engine_named
 from spooky.protocol.messages import RequestHead
+from spooky.protocol.upstream import H2Limits
 from spooky.worker.backend import BackendConnection, StreamHandler
 from spooky.worker.backend_bound import BackendBound
 from spooky.worker.connect import Endpoint, open_transport
@@ -108,6 +109,7 @@ class Pool:
         self._limits = limits
         self._timeouts = timeouts
         self._loop = loop
+        self._make_engine = engine_named(endpoint.engine)
         self._h2 = H2Limits(
             stream_window=limits.backend_stream_window,
             header_bytes=limits.response_header_bytes,
@@ -305,7 +307,8 @@ class Pool:
         )
         capacity = sum(connection.capacity for connection in lasting)
         for _ in range(connections_to_open(stats, capacity, self._limits)):
-            connection = BackendConnection(H2Engine(self._h2), self, self._limits, self._loop)
+            engine = self._make_engine(self._h2)
+            connection = BackendConnection(engine, self, self._limits, self._loop)
             ready = self._attempts[connection] = self._loop.create_future()
             task = self._loop.create_task(self._connect(connection, ready))
             self._tasks.add(task)

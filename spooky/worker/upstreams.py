@@ -274,6 +274,7 @@ def _make_group(
                 context if backend.tls else None,
                 upstream.tls.server_name,
                 upstream.name,
+                config.engine.upstream,
             ),
             config.limits,
             upstream.timeouts,

@@ -4,10 +4,13 @@ A test module of an engine inherits from `UpstreamContract` and says how the eng
 peer is the h2 library as server, or frames written by hand where a server must be wrong.
 """
 
+from dataclasses import replace
+
 import pytest
 from h2.settings import SettingCodes
 from hyperframe.frame import (
     RstStreamFrame,
+    SettingsFrame,
 )
 
 from spooky.errors import H2Code
@@ -24,13 +27,14 @@ from spooky.protocol.messages import (
     Trailers,
     Writable,
 )
-from tests.protocol.contract_upstream_faults import LIMITS, UpstreamFaults, kinds
+from tests.protocol.contract_upstream_bounds import UpstreamBounds
+from tests.protocol.contract_upstream_faults import LIMITS, kinds
 from tests.protocol.h2_peer import GET, OK, POST, Peer
 
 HEAD = RequestHead(0, b"HEAD", b"https", b"example.com", b"/", [], end=True)
 
 
-class UpstreamContract(UpstreamFaults):
+class UpstreamContract(UpstreamBounds):
     """Inherit, and say how the engine is made."""
 
     # --- requests ---------------------------------------------------------------------------
@@ -183,6 +187,16 @@ class UpstreamContract(UpstreamFaults):
         assert peer.turn() == []
         assert peer.engine.writable(stream) == 0
 
+    def test_a_request_that_has_ended_waits_for_no_room(self) -> None:
+        peer = self.connected({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        stream = peer.engine.send_request(POST)
+        assert peer.engine.writable(stream) == 0
+        peer.engine.send_body(stream, b"", end=True)
+        peer.turn()
+        peer.h2.increment_flow_control_window(100)
+        peer.h2.increment_flow_control_window(100, stream)
+        assert peer.turn() == []
+
     def test_streams_that_wait_for_the_connection_take_turns(self) -> None:
         peer = self.connected({SettingCodes.INITIAL_WINDOW_SIZE: 1 << 20})
         streams = [peer.engine.send_request(POST) for _ in range(4)]
@@ -271,6 +285,15 @@ class UpstreamContract(UpstreamFaults):
         assert peer.turn() == [LimitChanged(LIMITS.max_streams)]
         assert peer.engine.can_open()
 
+    def test_a_peer_without_a_limit_takes_what_we_allow(self) -> None:
+        """Before its SETTINGS 100 streams are taken for granted, then it is as it says."""
+        engine = self.make(replace(LIMITS, max_streams=300))
+        for _ in range(100):
+            engine.send_request(GET)
+        assert not engine.can_open()
+        assert engine.receive(SettingsFrame(0).serialize()) == [Ready(), LimitChanged(300)]
+        assert engine.can_open()
+
     def test_after_goaway_the_streams_below_its_last_go_on(self) -> None:
         peer = self.raw()
         first, second, third = (peer.engine.send_request(GET) for _ in range(3))
@@ -337,3 +360,20 @@ class UpstreamContract(UpstreamFaults):
         assert peer.engine.open_streams() == 0
         peer.turn()
         assert peer.content(stream) == b"late"
+
+    def test_stream_numbers_run_out_as_if_by_goaway(self) -> None:
+        peer = self.raw()
+        peer.engine._next_stream = 2**31 - 1  # type: ignore[attr-defined]
+        assert peer.engine.can_open()
+        stream = peer.engine.send_request(GET)
+        assert not peer.engine.can_open()
+        assert peer.send(peer.headers(stream, OK, "END_STREAM"))
+        assert peer.engine.open_streams() == 0
+
+    def test_reserved_bits_mean_nothing(self) -> None:
+        peer = self.raw()
+        stream = peer.engine.send_request(POST)
+        octets = bytearray(peer.goaway(stream).serialize())
+        octets[5] |= 0x80
+        octets[9] |= 0x80
+        assert peer.engine.receive(bytes(octets)) == [GoAway(stream, 0)]

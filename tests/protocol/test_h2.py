@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spooky.errors import H2Code
-from spooky.protocol.h2 import H2Engine, H2Limits
+from spooky.protocol.h2 import H2Engine
 from spooky.protocol.h2_fields import FieldError, check_response
 from spooky.protocol.messages import Closed, Headers, UpstreamEngine
+from spooky.protocol.upstream import H2Limits
 from tests.protocol.contract_upstream import UpstreamContract
 from tests.protocol.contract_upstream_faults import BAD_HEADS
 from tests.protocol.h2_peer import GET, OK, Peer, RawPeer
@@ -18,17 +19,6 @@ from tests.protocol.h2_peer import GET, OK, Peer, RawPeer
 class TestH2(UpstreamContract):
     def make(self, limits: H2Limits) -> UpstreamEngine:
         return H2Engine(limits)
-
-
-def test_stream_numbers_run_out_as_if_by_goaway() -> None:
-    engine = H2Engine(H2Limits())
-    peer = RawPeer(engine)
-    engine._next_stream = 2**31 - 1
-    assert engine.can_open()
-    stream = engine.send_request(GET)
-    assert not engine.can_open()
-    assert peer.send(peer.headers(stream, OK, "END_STREAM"))
-    assert engine.open_streams() == 0
 
 
 def test_the_library_forgets_streams_that_ended() -> None:

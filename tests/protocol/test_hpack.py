@@ -4,7 +4,7 @@ import re
 
 import hpack
 import pytest
-from hpack import HPACKDecodingError, HPACKError, NeverIndexedHeaderTuple
+from hpack import HPACKDecodingError, HPACKError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,9 +99,22 @@ def test_a_bomb_is_refused() -> None:
         decoder.decode(b"\xbe" * 40)
 
 
+@pytest.mark.parametrize(
+    ("field", "first"),
+    [
+        ((b"authorization", b"Basic eA=="), b"\x1f\x08"),
+        ((b"proxy-authorization", b"Basic eA=="), b"\x1f\x22"),
+        ((b"cookie", b"session=short"), b"\x1f\x11"),
+        ((b"cookie", b"session=of-some-length"), b"\x0f\x11"),
+    ],
+)
+def test_what_could_be_guessed_is_never_indexed(field: tuple[bytes, bytes], first: bytes) -> None:
+    assert FieldEncoder().encode([field])[:2] == first
+
+
 def test_secrets_stay_out_of_the_table_and_repeats_are_short() -> None:
     encoder = FieldEncoder()
-    fields = [NeverIndexedHeaderTuple(b"authorization", b"secret"), (b"accept", b"*/*")]
+    fields = [(b"authorization", b"secret"), (b"accept", b"*/*")]
     first, second = encoder.encode(fields), encoder.encode(fields)
     assert b"secret" in first
     assert b"secret" in second

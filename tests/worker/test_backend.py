@@ -1,14 +1,19 @@
 """One connection: flow control down to the socket, signs of life, its end."""
 
 import asyncio
+import socket
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 from h2.settings import SettingCodes
-from hyperframe.frame import DataFrame, HeadersFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import DataFrame, HeadersFrame, PingFrame, SettingsFrame, WindowUpdateFrame
 
 from spooky.errors import H2Code
+from spooky.protocol.lean_h2 import LeanEngine
 from spooky.protocol.messages import Body, Malformed, ResponseHead
+from spooky.protocol.upstream import H2Limits
+from spooky.worker.backend import BackendConnection
 from tests.e2e.backends import Backend
 from tests.e2e.content import digest
 from tests.worker.conftest import HUGE
@@ -51,6 +56,53 @@ def test_a_response_that_nobody_takes_is_bounded_and_holds_up_no_other(nghttpd: 
             await until(lambda: stalled.received == HUGE, "the rest")
 
     run(test())
+
+
+def test_answers_that_a_backend_does_not_read_are_bounded() -> None:
+    """It pings and never reads; content in between, so that pings alone are no flood."""
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        owner = Owner()
+        connection = BackendConnection(LeanEngine(H2Limits()), owner, LIMITS, loop)
+        with theirs:
+            await loop.create_connection(lambda: connection, sock=ours)
+            await loop.sock_sendall(theirs, SettingsFrame(0).serialize())
+            await until(lambda: owner.ready, "SETTINGS")
+            exchange = get("/")
+            connection.open(exchange.head, exchange)
+            await loop.sock_sendall(theirs, OK_HEAD.serialize())
+            some = PingFrame(0, b"12345678").serialize() + DataFrame(1, b"x").serialize()
+
+            async def send_some() -> None:
+                before = exchange.received
+                with suppress(OSError):
+                    await loop.sock_sendall(theirs, some * 100)
+                await until(lambda: owner.gone != "" or exchange.received > before, "its turn")
+
+            while not owner.gone and exchange.received < 100_000:
+                await send_some()
+        assert "more replies than it takes" in owner.gone
+
+    run(test())
+
+
+class Owner:
+    """Notes what a connection tells of itself."""
+
+    ready = False
+    gone = ""
+
+    def on_ready(self, _connection: BackendConnection) -> None:
+        self.ready = True
+
+    def on_room(self, _connection: BackendConnection) -> None:
+        pass
+
+    def on_gone(self, _connection: BackendConnection, detail: str) -> None:
+        self.gone = detail
 
 
 @both_loops
