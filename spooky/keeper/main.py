@@ -1,11 +1,11 @@
 """The keeper process: what there must be one of beside many workers.
 
-It serves the admin endpoint and operators' commands, probes the backends (`prober.py`), and writes
-its own row and what the rows of the backends have of it. SIGQUIT and SIGTERM end it, the first
-after the answers that are under way; SIGUSR1 reopens the log. It is the last to go at shutdown, so
-that `/ready` says 503 for as long as workers drain.
+It serves the admin endpoint and operators' commands, looks after the backends (`revision.py`), and
+writes its own row and what the rows of the backends have of it. SIGQUIT and SIGTERM end it, the
+first after the answers that are under way; SIGUSR1 reopens the log. It is the last to go at
+shutdown, so that `/ready` says 503 for as long as workers drain.
 
-A rule: a fault in the prober ends the process, for the master starts another one.
+A rule: a fault in what looks after them ends the process, for the master starts another one.
 """
 
 import asyncio
@@ -18,10 +18,8 @@ from spooky.errors import ExitCode
 from spooky.handover import KeeperSpec
 from spooky.keeper.additions import Additions
 from spooky.keeper.admin import AdminEndpoint
-from spooky.keeper.control import LINE_BYTES, ControlEndpoint, Controls
-from spooky.keeper.eligibility import Eligibility
-from spooky.keeper.outliers import Outliers
-from spooky.keeper.prober import Prober
+from spooky.keeper.control import LINE_BYTES, ControlEndpoint
+from spooky.keeper.revision import Revision, attend
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
 
@@ -44,8 +42,9 @@ class Keeper:
         self._spec = spec
         self._row = spec.memory.processes.row(spec.row)
         self._endpoint = AdminEndpoint(spec.memory)
-        controls = Controls(spec.config, spec.memory.backends, spec.backend_rows)
-        self._control = ControlEndpoint(controls, Additions(spec))
+        self._revision = Revision(spec)
+        self._additions = Additions(self._revision)
+        self._control = ControlEndpoint(self._revision, self._additions)
         self._leave = asyncio.Event()
         self._at_once = False
 
@@ -58,37 +57,34 @@ class Keeper:
         server = None
         if self._spec.admin is not None:
             server = await asyncio.start_server(self._endpoint.serve, sock=self._spec.admin)
-        control = await self._listen_to_operators()
+        listening = loop.create_task(self._listen_to_operators())
         beat = loop.create_task(self._beat())
-        spec = self._spec
-        eligibility = Eligibility(spec.config, spec.memory.backends, spec.backend_rows)
-        watch = loop.create_task(eligibility.watch())
-        outliers = Outliers(spec.config, spec.memory, spec.backend_rows)
-        judge = loop.create_task(outliers.run())
-        probing = loop.create_task(Prober(self._spec).run())
+        attending = loop.create_task(attend(self._revision))
         self._announce()
         leaving = loop.create_task(self._leave.wait())
-        await asyncio.wait((leaving, probing), return_when=asyncio.FIRST_COMPLETED)
-        if probing.done():
-            await probing
-        probing.cancel()
+        await asyncio.wait((leaving, attending), return_when=asyncio.FIRST_COMPLETED)
+        if attending.done():
+            await attending
+        attending.cancel()
         self._row.set(Column.STATE, ProcessState.DRAINING)
-        judge.cancel()
-        if control is not None:
-            control.close()
+        listening.cancel()
         if server is not None:
             server.close()
         await self._drain()
         beat.cancel()
-        watch.cancel()
         return ExitCode.OK
 
-    async def _listen_to_operators(self) -> asyncio.Server | None:
-        spec = self._spec
-        if spec.control is None:
-            return None
+    async def _listen_to_operators(self) -> None:
+        """Take commands once there is no other keeper that does, until cancelled."""
+        await self._additions.forget()
+        if self._spec.control is None:
+            return
         serve = self._control.serve
-        return await asyncio.start_unix_server(serve, sock=spec.control, limit=LINE_BYTES)
+        server = await asyncio.start_unix_server(serve, sock=self._spec.control, limit=LINE_BYTES)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            server.close()
 
     def _announce(self) -> None:
         self._row.set(Column.PID, os.getpid())

@@ -63,17 +63,23 @@ class Prober:
     async def run(self) -> NoReturn:
         """Probe whenever it is this keeper's turn, until cancelled."""
         self._names.start()
-        while True:
-            await self._until(in_charge=True)
-            async with asyncio.TaskGroup() as group:
-                self._forget_the_unprobed()
-                tasks = [
-                    group.create_task(self._attend(one, self._rows[identity]))
-                    for identity, one in self._checkups.items()
-                ]
-                await self._until(in_charge=False)
-                for task in tasks:
-                    task.cancel()
+        try:
+            while True:
+                await self._until(in_charge=True)
+                await self._probe_while_in_charge()
+        finally:
+            self._names.stop()
+
+    async def _probe_while_in_charge(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._forget_the_unprobed()
+            tasks = [
+                group.create_task(self._attend(one, self._rows[identity]))
+                for identity, one in self._checkups.items()
+            ]
+            await self._until(in_charge=False)
+            for task in tasks:
+                task.cancel()
 
     def _forget_the_unprobed(self) -> None:
         """Nobody would ever bring them back who were probed by an older configuration alone."""

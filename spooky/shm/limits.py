@@ -114,6 +114,11 @@ class LimitTable:
             self._row(number)[_MOST] = limits[name]
         return found
 
+    def find(self, name: str) -> int | None:
+        """Look up the row of a limit; None where it has none."""
+        digest = tuple(digest_of(name))
+        return next((row for row in self._taken() if self._digest(row) == digest), None)
+
     def release(self, names_to_keep: Collection[str]) -> None:
         """Free all other rows, which no process may have any more; only the master may."""
         kept = {tuple(digest_of(name)) for name in names_to_keep}

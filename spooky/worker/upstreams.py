@@ -1,15 +1,18 @@
 """This worker's picture of the upstreams, and by which backend each serves a request.
 
-Made once from the configuration; it owns the pools and the balancers' state, and does no IO of
-its own.
+Made from the configuration, and arranged anew where operators add or remove backends; it owns the
+pools and the balancers' state, and does no IO of its own.
+
+A rule: a place is where a backend is in the arrangement of the moment. What lasts longer than a
+turn of the event loop knows a backend by its identity.
 """
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from spooky.config.model import Backend, Config, Timeouts, Upstream
+from spooky.config.model import Backend, Config, Limits, Timeouts, Upstream
 from spooky.policy.balance import Balancer, is_fed, make_balancer
 from spooky.policy.eligibility import Rules
 from spooky.policy.hashkey import HashKey
@@ -24,32 +27,38 @@ from spooky.worker.trials import Quota
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A backend that was picked; `index` is its place in the upstream."""
+    """A backend that was picked; `index` was its place in the upstream then."""
 
     index: int
     id: str
+    identity: str
     scheme: bytes
     pool: Pool
     load: Load | None
     """Where attempts at it count; None: nobody asks."""
 
 
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """The backends of an upstream at one time, and what is made of them, each in the same place.
+
+    `balancer` is one for the weights of the configuration; `load` is what feeds it, if it asks.
+    """
+
+    backends: tuple[Backend, ...]
+    pools: list[Pool]
+    balancer: Balancer
+    load: Load | None = None
+
+
 class UpstreamGroup:
     """An upstream: its backends' pools, the balancer over them, the gates before them."""
 
     def __init__(
-        self,
-        upstream: Upstream,
-        pools: list[Pool],
-        balancer: Balancer,
-        repetition: Repetition,
-        load: Load | None = None,
+        self, upstream: Upstream, arrangement: Arrangement, repetition: Repetition
     ) -> None:
-        """`balancer` is one for the weights of the configuration; `load` is what feeds it."""
         self.name = upstream.name
         self.timeouts: Timeouts = upstream.timeouts
-        self.pools = pools
-        self.backends = upstream.backends
         self.gates: tuple[Gate, ...] = ()
         self.is_bounded = False
         """Whether there are limits on what a backend may have."""
@@ -59,20 +68,37 @@ class UpstreamGroup:
         """None: each request may go anywhere."""
         self.trials: Mapping[int, Quota] = {}
         """What may be sent to backends whose breaker is half open, by their places."""
-        self.load = load
-        self._weights: Sequence[int] = [backend.weight for backend in upstream.backends]
-        self._balancer = balancer
         key = upstream.load_balancing.key
         self._key = HashKey(key) if key is not None else None
-        if load is not None:
-            load.notice = balancer.notice
-        self._targets = [
-            Target(index, backend.id, b"https" if backend.tls else b"http", pool, load)
-            for index, (backend, pool) in enumerate(zip(upstream.backends, pools, strict=True))
-        ]
+        self.arrange(arrangement)
 
-    def pick(self, call: Call, exclude: list[int]) -> Target | None:
-        """Pick a backend with room, none of those in `exclude`; None if there is none."""
+    def arrange(self, arrangement: Arrangement) -> None:
+        """Serve by these backends from now on."""
+        backends, pools, load = arrangement.backends, arrangement.pools, arrangement.load
+        self.backends, self.pools, self.load = backends, pools, load
+        self.trials = {}
+        self._weights: Sequence[int] = [backend.weight for backend in backends]
+        self._balancer = arrangement.balancer
+        if load is not None:
+            load.notice = arrangement.balancer.notice
+        self._targets = [
+            Target(
+                index,
+                backend.id,
+                backend.identity,
+                b"https" if backend.tls else b"http",
+                pool,
+                load,
+            )
+            for index, (backend, pool) in enumerate(zip(backends, pools, strict=True))
+        ]
+        self._places = {backend.identity: place for place, backend in enumerate(backends)}
+        if self.sessions is not None:
+            self.sessions.lay_out([backend.identity for backend in backends])
+
+    def pick(self, call: Call, tried: Sequence[Target]) -> Target | None:
+        """Pick a backend with room, none of those that were `tried`; None if there is none."""
+        exclude = self._places_of(tried) if tried else []
         if self.sessions is not None and call.session is not None:
             place = self.sessions.held_by(call.session, exclude)
             if place is not None and self._has_room(place) and self._may_try(place):
@@ -86,6 +112,11 @@ class UpstreamGroup:
         if index is not None and (self.trials or self.is_bounded or self.pools[index].is_doubtful):
             index = self._pick_with_care(key, index, exclude)
         return None if index is None else self._targets[index]
+
+    def _places_of(self, targets: Iterable[Target]) -> list[int]:
+        """Say where they are now; those that were removed meanwhile are nowhere."""
+        places = (self._places.get(target.identity) for target in targets)
+        return [place for place in places if place is not None]
 
     def _pick_with_care(self, key: int, index: int | None, exclude: list[int]) -> int | None:
         """Go on from a pick to one that is not in doubt; else to one that is, if there is none.
@@ -134,16 +165,8 @@ class Upstreams:
     def pools(self) -> Iterator[tuple[str, Backend, Pool]]:
         """List every backend with its upstream's name and its pool."""
         for upstream, group in self._upstreams:
-            for backend, pool in zip(upstream.backends, group.pools, strict=True):
+            for backend, pool in zip(group.backends, group.pools, strict=True):
                 yield upstream.name, backend, pool
-
-    def loads(self) -> list[tuple[Load, list[str]]]:
-        """List what has to be fed, each with the identities of its backends."""
-        return [
-            (group.load, [backend.identity for backend in group.backends])
-            for group in self.groups
-            if group.load is not None
-        ]
 
     def shortest_timeout(self) -> float:
         """Return the shortest of all timeouts that are in force, seconds."""
@@ -191,27 +214,41 @@ def _make_group(
     rand: Callable[[], float],
 ) -> UpstreamGroup:
     pools = [
-        Pool(
-            Endpoint(
-                backend,
-                context if backend.tls else None,
-                upstream.tls.server_name,
-                upstream.name,
-            ),
-            config.limits,
-            upstream.timeouts,
-            loop,
-        )
-        for backend in upstream.backends
+        make_pool(upstream, backend, context, config.limits, loop) for backend in upstream.backends
     ]
+    arrangement = make_arrangement(upstream, upstream.backends, pools, rand)
+    repetition = make_repetition(upstream, config.worker_processes, loop.time(), rand)
+    return UpstreamGroup(upstream, arrangement, repetition)
+
+
+def make_pool(
+    upstream: Upstream,
+    backend: Backend,
+    context: ssl.SSLContext | None,
+    limits: Limits,
+    loop: asyncio.AbstractEventLoop,
+) -> Pool:
+    """Make the pool of a backend; `context` is what it is reached by where it has TLS."""
+    endpoint = Endpoint(
+        backend, context if backend.tls else None, upstream.tls.server_name, upstream.name
+    )
+    return Pool(endpoint, limits, upstream.timeouts, loop)
+
+
+def make_arrangement(
+    upstream: Upstream,
+    backends: tuple[Backend, ...],
+    pools: list[Pool],
+    rand: Callable[[], float],
+) -> Arrangement:
+    """Put the balancer that the upstream is to have over some backends."""
     settings = upstream.load_balancing
     load = Load(len(pools), is_timed=settings.type == "ewma")
     balancer = make_balancer(
         settings,
-        [backend.identity for backend in upstream.backends],
-        [backend.weight for backend in upstream.backends],
+        [backend.identity for backend in backends],
+        [backend.weight for backend in backends],
         load,
         rand,
     )
-    repetition = make_repetition(upstream, config.worker_processes, loop.time(), rand)
-    return UpstreamGroup(upstream, pools, balancer, repetition, load if is_fed(settings) else None)
+    return Arrangement(backends, pools, balancer, load if is_fed(settings) else None)

@@ -107,7 +107,9 @@ def test_backends_come_and_go(running: SpookyProcess, scripted: Backend) -> None
         0, f"one/more: added: {address} with weight 200\n"
     )
     assert served(running)["more"] > 0
-    assert ctl(running, "remove", "one/asgi") == Said(0, "one/asgi: removed\n")
+    assert ctl(running, "remove", "one/asgi") == Said(
+        0, "one/asgi: removed: it finishes what it has\n"
+    )
     assert reload(running).status == 0
     assert set(served(running)) == {"nghttpd", "more"}
     assert command("-s", "upgrade", "-p", str(running.settings["pid"])).status == 0

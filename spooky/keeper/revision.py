@@ -1,0 +1,73 @@
+"""What a keeper goes by while operators add and remove backends, and what it does by it.
+
+Probes, judges and what is told of upstreams all begin anew when the backends are others than they
+were: what they know is in the backends' rows, as for a keeper that takes another one's place.
+
+The rule: the number of the changes is told to the master only when nobody here goes by older ones,
+for the rows of what was removed are given to others after that.
+"""
+
+import asyncio
+from dataclasses import replace
+from typing import Final, NoReturn
+
+from spooky.config import overlay
+from spooky.handover import KeeperSpec
+from spooky.keeper.eligibility import Eligibility
+from spooky.keeper.outliers import Outliers
+from spooky.keeper.prober import Prober
+from spooky.shm.instance import Cell
+from spooky.shm.processes import Column
+
+INTERVAL_S: Final = 0.02
+
+
+class Revision:
+    """The keeper's specification, as of the last changes."""
+
+    def __init__(self, spec: KeeperSpec) -> None:
+        self._spec = spec
+
+    def current(self) -> KeeperSpec:
+        """Return the specification as it is now."""
+        spec, memory = self._spec, self._spec.memory
+        admitted = memory.instance.get(Cell.CHANGES)
+        if admitted != spec.changes and (note := memory.notes.read()).number == admitted:
+            changes = overlay.read(note.text).as_of(spec.generation)
+            config = overlay.lay_over(changes, spec.own, spec.client_contexts)
+            every = (one.identity for upstream in config.upstream for one in upstream.backends)
+            rows = memory.backends.find(list(dict.fromkeys(every)))
+            self._spec = replace(spec, config=config, changes=admitted, backend_rows=rows)
+        return self._spec
+
+    def is_in_charge(self) -> bool:
+        """Say whether this is the keeper of the generation that serves."""
+        return self._spec.memory.instance.serving().generation == self._spec.generation
+
+    async def until_in_charge(self) -> None:
+        """Wait until it is."""
+        # Another process writes it, which tells nobody.
+        while not self.is_in_charge():  # noqa: ASYNC110
+            await asyncio.sleep(INTERVAL_S)
+
+    async def until_other_than(self, spec: KeeperSpec) -> None:
+        """Wait until a specification is not the current one any more."""
+        while self.current() is spec:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(INTERVAL_S)
+
+
+async def attend(revision: Revision) -> NoReturn:
+    """Look after the backends that there are, until cancelled. A fault of one duty ends all."""
+    while True:
+        spec = revision.current()
+        memory, rows = spec.memory, spec.backend_rows
+        memory.processes.row(spec.row).set(Column.FOLLOWS, spec.changes)
+        async with asyncio.TaskGroup() as group:
+            duties = [
+                group.create_task(Eligibility(spec.config, memory.backends, rows).watch()),
+                group.create_task(Outliers(spec.config, memory, rows).run()),
+                group.create_task(Prober(spec).run()),
+            ]
+            await revision.until_other_than(spec)
+            for duty in duties:
+                duty.cancel()
