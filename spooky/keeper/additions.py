@@ -179,7 +179,7 @@ def _backend(name: str, wish: Addition) -> Backend:
         host, port, tls = names.parse_backend(wish.address)
     except names.UnfitError as error:
         said = str(error) or "expected HOST:PORT, or https://HOST:PORT for TLS"
-        raise RefusedError(f"{said}, got {wish.address!r}") from None
+        raise RefusedError(f"{wish.address!r}: {said}") from None
     weight = wish.weight or "100"
     if not (weight.isascii() and weight.isdigit() and int(weight) <= MOST_WEIGHT):
         raise RefusedError(f"a weight is 0 to {MOST_WEIGHT}; got {weight!r}")

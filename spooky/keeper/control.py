@@ -133,6 +133,9 @@ class ControlEndpoint:
                     await writer.drain()
         except (TimeoutError, OSError, ValueError) as error:
             log.debug("control: a connection failed: %s", error or type(error).__name__)
+        except asyncio.CancelledError:
+            # asyncio would log the end of the process as a fault of this task.
+            log.debug("control: a connection was cut off by the end of this process")
         finally:
             writer.close()
             self._open -= 1

@@ -26,6 +26,7 @@ from spooky.shm.processes import Column, ProcessState
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
+LAST_MOMENT_S = 0.02
 DRAIN_S = 2.0
 """For the answers that are under way; health checkers ask again."""
 
@@ -70,19 +71,20 @@ class Keeper:
         listening.cancel()
         if server is not None:
             server.close()
+        await asyncio.wait((listening,))
         await self._drain()
         beat.cancel()
         return ExitCode.OK
 
     async def _listen_to_operators(self) -> None:
-        """Take commands once there is no other keeper that does, until cancelled."""
+        """Take commands as long as no other keeper does, until cancelled."""
         await self._additions.forget()
         if self._spec.control is None:
             return
         serve = self._control.serve
         server = await asyncio.start_unix_server(serve, sock=self._spec.control, limit=LINE_BYTES)
         try:
-            await asyncio.Event().wait()
+            await self._revision.until_not_in_charge()
         finally:
             server.close()
 
@@ -106,6 +108,8 @@ class Keeper:
             return
         try:
             async with asyncio.timeout(DRAIN_S):
+                # Those that were taken in the last moment have begun by then.
+                await asyncio.sleep(LAST_MOMENT_S)
                 await self._endpoint.idle.wait()
                 await self._control.idle.wait()
         except TimeoutError:

@@ -1,7 +1,7 @@
 """What a keeper goes by while operators add and remove backends, and what it does by it.
 
-Probes, judges and what is told of upstreams all begin anew when the backends are others than they
-were: what they know is in the backends' rows, as for a keeper that takes another one's place.
+Probes, judges and what is told of upstreams take other backends while they run, and go on with
+those that stay.
 
 The rule: the number of the changes is told to the master only when nobody here goes by older ones,
 for the rows of what was removed are given to others after that.
@@ -50,6 +50,11 @@ class Revision:
         while not self.is_in_charge():  # noqa: ASYNC110
             await asyncio.sleep(INTERVAL_S)
 
+    async def until_not_in_charge(self) -> None:
+        """Wait until it is no more."""
+        while self.is_in_charge():  # noqa: ASYNC110 - as above
+            await asyncio.sleep(INTERVAL_S)
+
     async def until_other_than(self, spec: KeeperSpec) -> None:
         """Wait until a specification is not the current one any more."""
         while self.current() is spec:  # noqa: ASYNC110 - as above
@@ -58,16 +63,20 @@ class Revision:
 
 async def attend(revision: Revision) -> NoReturn:
     """Look after the backends that there are, until cancelled. A fault of one duty ends all."""
-    while True:
-        spec = revision.current()
-        memory, rows = spec.memory, spec.backend_rows
-        memory.processes.row(spec.row).set(Column.FOLLOWS, spec.changes)
-        async with asyncio.TaskGroup() as group:
-            duties = [
-                group.create_task(Eligibility(spec.config, memory.backends, rows).watch()),
-                group.create_task(Outliers(spec.config, memory, rows).run()),
-                group.create_task(Prober(spec).run()),
-            ]
+    spec = revision.current()
+    memory, rows = spec.memory, spec.backend_rows
+    row = memory.processes.row(spec.row)
+    row.set(Column.FOLLOWS, spec.changes)
+    eligibility = Eligibility(spec.config, memory.backends, rows)
+    outliers = Outliers(spec.config, memory, rows)
+    prober = Prober(spec)
+    async with asyncio.TaskGroup() as group:
+        for duty in (eligibility.watch(), outliers.run(), prober.run()):
+            group.create_task(duty)
+        while True:
             await revision.until_other_than(spec)
-            for duty in duties:
-                duty.cancel()
+            spec = revision.current()
+            eligibility.follow(spec.config, spec.backend_rows)
+            outliers.follow(spec.config, spec.backend_rows)
+            prober.follow(spec)
+            row.set(Column.FOLLOWS, spec.changes)

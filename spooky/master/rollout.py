@@ -183,6 +183,9 @@ class Rollout:
         """Take in what operators have added or removed, and let go of what all have let go of."""
         if self._fleet.is_handing_over or self._fleet.is_superseded:
             return
+        if self._revision.may_release():
+            # Before anything is taken: there may be no other room for it.
+            self.release_backends()
         changes = self._estate.look_for_changes()
         if changes is not None and self._revision.take(changes):
             serving = self._instance.serving().generation
@@ -190,7 +193,7 @@ class Rollout:
                 self._describe_backends(serving)
             self._revision.name_the_leaving()
             self._revision.publish()
-        elif changes is not None or self._revision.may_release():
+        elif changes is not None:
             self.release_backends()
 
     def _describe_backends(self, generation: int) -> None:

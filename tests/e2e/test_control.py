@@ -125,7 +125,7 @@ def test_backends_come_and_go(running: SpookyProcess, scripted: Backend) -> None
     [
         (("add", "none/b", "127.0.0.1:1"), "no upstream 'none': there are one"),
         (("add", "b", "127.0.0.1:1"), "expected UPSTREAM/ID, got 'b'"),
-        (("add", "one/b", "127.0.0.1"), "got '127.0.0.1'"),
+        (("add", "one/b", "127.0.0.1"), "'127.0.0.1': the port is missing"),
         (("add", "one/asgi", "127.0.0.1:1"), "one/asgi is there already"),
         (("add", "one/b", "127.0.0.1:1", "--weight", "1001"), "a weight is 0 to 1000; got '1001'"),
         (("remove", "one/b"), "no backend 'b' in one: there are asgi, nghttpd"),

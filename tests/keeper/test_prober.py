@@ -54,6 +54,8 @@ class Keepers:
             row=256,
             generation=generation,
             config=config or self.config,
+            own=config or self.config,
+            changes=0,
             backend_rows=self._numbers,
             client_contexts={},
             admin=None,

@@ -122,7 +122,7 @@ ENDS: dict[str, list[StreamEvent]] = {
 
 
 def attempt_at(load: Load, pool: Pool) -> Attempt:
-    attempt = Attempt(Exchange(), Target(1, "b", b"http", pool, load), 0.0)
+    attempt = Attempt(Exchange(), Target(1, "b", "http://b:80", b"http", pool, load), 0.0)
     attempt.start(RequestHead(0, b"GET", b"http", b"b", b"/", [], end=True))
     return attempt
 
