@@ -30,6 +30,11 @@ class Leaving:
     def __init__(self) -> None:
         self._since: dict[str, int] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return not self._since
+
     def note(self, before: Iterable[str], after: Iterable[str], number: int) -> None:
         """Take in a change, by what there was before and is after it."""
         kept = set(after)
@@ -91,6 +96,8 @@ class Revision:
 
     def may_release(self) -> bool:
         """Say whether there are rows that were waited for."""
+        if self._backends.is_empty and self._limits.is_empty:
+            return False
         followed = self._memory.processes.followed()
         return self._backends.is_due(followed) or self._limits.is_due(followed)
 

@@ -1,10 +1,11 @@
 """One row per backend: who it is, how it is, and how much of the traffic it may have.
 
 The rule: a row belongs to an identity (scheme, host and port), not to a place in the file, so a
-reload forgets neither health nor counts. The master assigns rows, before it starts the processes
-of a configuration, because it has read the configuration by then: a worker finds its rows at its
-start and asks nobody. Each column says who writes it. The master also clears a row, but only when
-no process is left that has the backend.
+reload forgets neither health nor counts. The master assigns rows before it starts the processes of
+a configuration, because it has read the configuration by then: a worker finds its rows at its start
+and asks nobody. Those of backends that operators add it assigns before it lets anybody know of
+them. Each column says who writes it. The master also clears a row, but only when no process is left
+that has the backend.
 
 Rows are told apart by the whole SHA-256 of the identity, of which the key is the first part, so
 that two identities with the same key are two rows.

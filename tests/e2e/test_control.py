@@ -148,7 +148,8 @@ def test_a_change_that_no_reload_would_take_is_taken_back(running: SpookyProcess
         str(Path(running.settings["pid"]).with_suffix(".sock")),
         "add",
         "one/b",
-        "127.0.0.1:1",
+        # The first backend by TLS takes a reload.
+        "https://127.0.0.1:1",
     )
     assert said.status == 1
     assert "nonsense: unknown key" in said.text

@@ -12,12 +12,13 @@ from typing import Any
 import psutil
 import pytest
 
+from spooky.shm.segment import attach_to
 from tests.e2e.backends import Backend
 from tests.e2e.conftest import Spooky
 from tests.e2e.h3_client import H3Client, connect
-from tests.e2e.operator import command, reload, rewrite, status
+from tests.e2e.operator import command, reload, rewrite
 from tests.e2e.processes import wait_until
-from tests.e2e.spooky_process import SpookyProcess, upstream
+from tests.e2e.spooky_process import Settings, SpookyProcess, upstream
 
 pytestmark = pytest.mark.e2e
 log = logging.getLogger(__name__)
@@ -78,11 +79,13 @@ async def eventually(condition: Callable[[], bool], what: str) -> None:
         await asyncio.sleep(PACE_S)
 
 
-def start(spooky: Spooky, asgi: Backend, **more: Any) -> SpookyProcess:
+def start(
+    spooky: Spooky, asgi: Backend, settings: Settings | None = None, **more: Any
+) -> SpookyProcess:
     # A backup: it gets nothing as soon as there is another backend.
     backends = [{"id": "old", "address": asgi.address, "priority": 1}]
     one = {**upstream(asgi.address), "backends": backends, **more}
-    return spooky({"worker_processes": WORKERS, "upstream": {"one": one}})
+    return spooky({"worker_processes": WORKERS, "upstream": {"one": one}, **(settings or {})})
 
 
 BALANCERS: tuple[dict[str, Any], ...] = (
@@ -134,7 +137,35 @@ def test_every_connection_has_a_new_backend_at_once_and_loses_it_so(
     asyncio.run(scenario())
     assert running.workers() == workers
     wait_until(
-        lambda: [one["name"] for one in status(running)["backends"]] == ["one/old"],
+        lambda: _names(running) == ["one/old"],
+        10.0,
+        "the end of its row",
+    )
+
+
+@pytest.mark.parametrize(("drain_timeout", "is_whole"), [("30s", True), ("500ms", False)])
+def test_what_a_removed_backend_has_is_finished_in_the_drain_timeout(
+    spooky: Spooky, asgi: Backend, nghttpd: Backend, drain_timeout: str, is_whole: bool
+) -> None:
+    running = start(spooky, asgi, {"drain_timeout": drain_timeout})
+    assert _ctl(running, "add", "one/new", nghttpd.address) == 0
+    assert _ctl(running, "remove", "one/new") == 0
+
+    async def scenario() -> None:
+        async with connect(running.port) as client:
+            answer = await client.head(client.open("GET", "/asgi/slow?n=3000&chunk=100&pause=100"))
+            assert (await tell(running, action="add", backend="one/new", value=nghttpd.address))[
+                "ok"
+            ]
+            assert (await tell(running, action="remove", backend="one/old"))["ok"]
+            assert _names(running) == ["one/old (removed)", "one/new"]
+            await client.over(answer)
+            assert answer.ended is is_whole
+            assert client.goaways == 0
+
+    asyncio.run(scenario())
+    wait_until(
+        lambda: _names(running) == ["one/new"],
         10.0,
         "the end of its row",
     )
@@ -204,6 +235,11 @@ def test_a_file_that_speaks_of_it_ends_a_removal(
     rewrite(running, upstream={"one": {**one, "backends": [old]}})
     assert reload(running).status == 0
     wait_until(lambda: _statuses(running) == {OLD}, 10.0, "the file's backend")
+
+
+def _names(running: SpookyProcess) -> list[str]:
+    backends = attach_to(running.program.process.pid).backends
+    return [backends.row(number).name for number in backends.taken()]
 
 
 def _ctl(running: SpookyProcess, *arguments: str) -> int:

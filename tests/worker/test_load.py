@@ -57,6 +57,30 @@ def test_what_is_one_s_own_is_known_at_once_and_the_rest_at_the_next_look() -> N
     assert (one.in_flight(2), one.total_in_flight()) == (0, 3)
 
 
+def test_one_goes_on_from_what_another_knows() -> None:
+    """Backends were removed and added: places have changed, and attempts are under way."""
+    memory, one, other = two_workers(is_timed=True)
+    one.took(0)
+    one.took(2)
+    other.took(2)
+    one.answered(2, 0.5)
+    one.look(memory.traffic, 10.0)
+    one.answered(2, 0.1)
+    one.look(memory.traffic, 10.02)
+    known = one.latency(2)
+    assert known > 0.4, "a peak is remembered, which a mean is not"
+    rows = memory.backends.assign([NAMES[2], "http://d:80"])
+    heir = Load(2, is_timed=True)
+    heir.succeed(one, [2, None])
+    heir.attach(memory.traffic, 0, [rows[NAMES[2]], rows["http://d:80"]])
+    heir.look(memory.traffic, 10.02)
+    assert [heir.in_flight(place) for place in (0, 1)] == [2, 0]
+    assert [heir.latency(place) for place in (0, 1)] == [known, 0.0]
+    one.gave(2)
+    heir.look(memory.traffic, 10.04)
+    assert heir.total_in_flight() == 1
+
+
 def test_the_balancer_hears_of_each_change_and_of_nothing_else() -> None:
     memory, one, other = two_workers()
     heard: list[int] = []
