@@ -114,6 +114,22 @@ def notices(config: Config) -> Iterator[Finding]:
         elif has_tls and not upstream.tls.verify:
             text = "off: anybody who answers at their addresses is taken for these backends"
             yield Finding(f"{key}.tls.verify", text)
+    yield from _zone_notices(config)
+
+
+def _zone_notices(config: Config) -> Iterator[Finding]:
+    """Find zones that nothing is compared with."""
+    zones = [
+        (f"{key_of_upstream(upstream.name)}.backends[{place}].zone", backend.zone)
+        for upstream in config.upstream
+        for place, backend in enumerate(upstream.backends)
+        if backend.zone is not None
+    ]
+    if config.zone is None:
+        for key, _ in zones[:1]:
+            yield Finding(key, "has no effect: the instance has none, write zone at the top too")
+    elif config.zone not in {zone for _, zone in zones}:
+        yield Finding("zone", f"has no effect: no backend stands in {config.zone}")
 
 
 # --- listeners --------------------------------------------------------------------------------

@@ -131,7 +131,8 @@ class Route:
     request_headers: HeaderChanges = field(default_factory=HeaderChanges)
     """What is done to the fields of the request, after all that Spooky does by itself."""
     response_headers: HeaderChanges = field(default_factory=HeaderChanges)
-    """What is done to the fields of the response, after all that Spooky does by itself."""
+    """What is done to the fields of the response, after all that Spooky does by itself; of an error
+    of its own, to those that do not say what its content is."""
     mirror: Mirror | None = None
     """Where copies of the requests go."""
 

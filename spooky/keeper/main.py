@@ -5,7 +5,7 @@ writes its own row and what the rows of the backends have of it. SIGQUIT and SIG
 first after the answers that are under way; SIGUSR1 reopens the log. It is the last to go at
 shutdown, so that `/ready` says 503 for as long as workers drain.
 
-A rule: a fault in what looks after them ends the process, for the master starts another one.
+A rule: a fault in any of its duties ends the process, for the master starts another one.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from spooky.handover import KeeperSpec
 from spooky.keeper.additions import Additions
 from spooky.keeper.admin import AdminEndpoint
 from spooky.keeper.control import LINE_BYTES, ControlEndpoint
-from spooky.keeper.revision import Revision, attend
+from spooky.keeper.revision import Revision, duties
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
 
@@ -59,21 +59,22 @@ class Keeper:
         if self._spec.admin is not None:
             server = await asyncio.start_server(self._endpoint.serve, sock=self._spec.admin)
         listening = loop.create_task(self._listen_to_operators())
-        beat = loop.create_task(self._beat())
-        attending = loop.create_task(attend(self._revision))
+        tasks = [loop.create_task(duty) for duty in (self._beat(), *duties(self._revision))]
         self._announce()
         leaving = loop.create_task(self._leave.wait())
-        await asyncio.wait((leaving, attending), return_when=asyncio.FIRST_COMPLETED)
-        if attending.done():
-            await attending
-        attending.cancel()
+        await asyncio.wait((leaving, *tasks), return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                await task
         self._row.set(Column.STATE, ProcessState.DRAINING)
         listening.cancel()
         if server is not None:
             server.close()
         await asyncio.wait((listening,))
         await self._drain()
-        beat.cancel()
+        # Not before: until another keeper is there, nobody else looks after the backends.
+        for task in tasks:
+            task.cancel()
         return ExitCode.OK
 
     async def _listen_to_operators(self) -> None:

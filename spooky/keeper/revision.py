@@ -8,8 +8,9 @@ for the rows of what was removed are given to others after that.
 """
 
 import asyncio
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
-from typing import Final, NoReturn
+from typing import Any, Final
 
 from spooky.config import overlay
 from spooky.handover import KeeperSpec
@@ -61,22 +62,31 @@ class Revision:
             await asyncio.sleep(INTERVAL_S)
 
 
-async def attend(revision: Revision) -> NoReturn:
-    """Look after the backends that there are, until cancelled. A fault of one duty ends all."""
+def duties(revision: Revision) -> Iterator[Coroutine[Any, Any, None]]:
+    """List what is done for the backends over and over, none of which ends by itself."""
     spec = revision.current()
-    memory, rows = spec.memory, spec.backend_rows
-    row = memory.processes.row(spec.row)
-    row.set(Column.FOLLOWS, spec.changes)
-    eligibility = Eligibility(spec.config, memory.backends, rows)
-    outliers = Outliers(spec.config, memory, rows)
+    spec.memory.processes.row(spec.row).set(Column.FOLLOWS, spec.changes)
+    eligibility = Eligibility(spec.config, spec.memory.backends, spec.backend_rows)
+    outliers = Outliers(spec.config, spec.memory, spec.backend_rows)
     prober = Prober(spec)
-    async with asyncio.TaskGroup() as group:
-        for duty in (eligibility.watch(), outliers.run(), prober.run()):
-            group.create_task(duty)
-        while True:
-            await revision.until_other_than(spec)
-            spec = revision.current()
-            eligibility.follow(spec.config, spec.backend_rows)
-            outliers.follow(spec.config, spec.backend_rows)
-            prober.follow(spec)
-            row.set(Column.FOLLOWS, spec.changes)
+    yield eligibility.watch()
+    yield outliers.run()
+    yield prober.run()
+    yield _follow(revision, spec, (eligibility, outliers), prober)
+
+
+async def _follow(
+    revision: Revision,
+    spec: KeeperSpec,
+    watchers: tuple[Eligibility, Outliers],
+    prober: Prober,
+) -> None:
+    """Give them all other backends when there are others than those of `spec`."""
+    row = spec.memory.processes.row(spec.row)
+    while True:
+        await revision.until_other_than(spec)
+        spec = revision.current()
+        for watcher in watchers:
+            watcher.follow(spec.config, spec.backend_rows)
+        prober.follow(spec)
+        row.set(Column.FOLLOWS, spec.changes)

@@ -83,8 +83,7 @@ def _finder(text: str) -> _Find | None:
         case "path":
             return lambda asked: asked.path.partition(b"?")[0]
         case "authority":
-            host = _header(b"host")
-            return lambda asked: asked.authority.lower() or host(asked)
+            return _authority
     if text not in {_OF_CLIENT, _OF_CONNECTION}:
         raise ValueError(f"no key {text!r}; there are {FORMS}")
     return None
@@ -95,6 +94,12 @@ def _header(name: bytes) -> _Find:
         return next((value for field, value in asked.headers if field == name), None)
 
     return find
+
+
+def _authority(asked: Asked) -> bytes | None:
+    host = next((value for name, value in asked.headers if name == b"host"), None)
+    found = asked.authority or host
+    return None if found is None else found.lower()
 
 
 def _cookie(name: bytes) -> _Find:

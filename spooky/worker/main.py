@@ -78,7 +78,7 @@ class Worker:
         self._reception = open_gates(spec, self._upstreams, loop, random.random)
         self._rates = put_rate_limits(
             config,
-            self._upstreams.groups,
+            self._upstreams.all_groups(),
             Tables(spec.memory, spec.slot, spec.keys.token),
             loop,
         )
@@ -86,12 +86,13 @@ class Worker:
         self._traffic = BackendTraffic(
             spec.memory.traffic, spec.slot, spec.backend_rows, self._upstreams.pools()
         )
+        self._upstreams.count_answers(self._traffic.cells)
         self._observer = Observer(self._access, config.log.format, self._traffic)
         self._services = Services(
             loop=loop,
             limits=config.limits,
             upstreams=self._upstreams,
-            routes=make_routes(config, self._upstreams.groups, spec.contents, loop),
+            routes=make_routes(config, self._upstreams.all_groups(), spec.contents, loop),
             observer=self._observer,
             new_request_id=request_ids(os.urandom).__next__,
             misdirected=_misdirected(spec),

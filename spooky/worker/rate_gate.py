@@ -73,7 +73,8 @@ def _key_function(key: str) -> KeyOf:
     if key == "cid":
         return lambda call: call.connection
     if key == "upstream":
-        return lambda call: call.group.name.encode()
+        # Requests that routes answer by themselves have none.
+        return lambda call: call.group.name.encode() or None
     if key == "all":
         return lambda _: b""
     name = key.removeprefix("header:").encode()
@@ -102,7 +103,7 @@ def _only_below(prefix: bytes, key_of: KeyOf) -> KeyOf:
 
 
 class RateGate:
-    """The rate limits that the requests of one upstream have to pass (call.Gate)."""
+    """The rate limits that the requests of one group have to pass (call.Gate)."""
 
     def __init__(
         self, limits: Sequence[Limit], tally: "Tally", loop: asyncio.AbstractEventLoop

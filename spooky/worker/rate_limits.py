@@ -62,12 +62,14 @@ def put_rate_limits(
     tables: Tables,
     loop: asyncio.AbstractEventLoop,
 ) -> Tally:
-    """Put a gate before each upstream that has limits; return what they will have done."""
+    """Put a gate before each group that has limits; return what they will have done."""
     tally = Tally()
     common = [Limit(settings, make_meter(settings, tables)) for settings in config.rate_limits]
     own = {upstream.name: upstream.rate_limits for upstream in config.upstream}
     for group in groups:
-        limits = [Limit(settings, make_meter(settings, tables)) for settings in own[group.name]]
+        limits = [
+            Limit(settings, make_meter(settings, tables)) for settings in own.get(group.name, ())
+        ]
         if common or limits:
             group.gates = (RateGate([*common, *limits], tally, loop), *group.gates)
     return tally

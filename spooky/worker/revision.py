@@ -139,6 +139,7 @@ class Revision:
         staying = {backend.identity for backend in backends}
         gone = [one for one in group.backends if one.identity not in staying]
         group.arrange(arrangement)
+        group.count_answers(self._parts.traffic.cells)
         self._parts.lookout.attach(group, self._rows)
         self._parts.membership.renew(group, self._tried)
         for backend in gone:

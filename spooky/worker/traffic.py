@@ -46,7 +46,6 @@ _OCTETS_OUT: Final = int(TrafficColumn.OCTETS_OUT)
 _TIME: Final = int(TrafficColumn.BACKEND_TIME_US)
 _ERROR_RESPONSES: Final = int(TrafficColumn.ERROR_RESPONSES)
 _SUCCESSES: Final = int(TrafficColumn.SUCCESSES)
-_ANSWER_TIME: Final = int(TrafficColumn.ANSWER_TIME_US)
 _LATENCY: Final = int(TrafficColumn.LATENCY)
 
 
@@ -64,15 +63,16 @@ class BackendTraffic:
         table.begin(process)
         self._table = table
         self._process = process
-        self._cells: dict[str, memoryview[int]] = {}
+        self.cells: dict[str, memoryview[int]] = {}
+        """By the identities of the backends."""
         self._pools: dict[str, list[Pool]] = {}
         for _, backend, pool in pools:
             self.enrol(backend.identity, rows[backend.identity], pool)
 
     def enrol(self, identity: str, row: int, pool: Pool) -> None:
         """Count from now on for a backend, and tell of one more pool that it has."""
-        if identity not in self._cells:
-            self._cells[identity] = self._table.row(self._process, row)
+        if identity not in self.cells:
+            self.cells[identity] = self._table.row(self._process, row)
         self._pools.setdefault(identity, []).append(pool)
 
     def dismiss(self, identity: str, pool: Pool) -> None:
@@ -81,18 +81,17 @@ class BackendTraffic:
         pools.remove(pool)
         if not pools:
             self.publish_gauges()
-            del self._pools[identity], self._cells[identity]
+            del self._pools[identity], self.cells[identity]
 
     def record(self, outcome: Outcome) -> None:
         """Add an exchange to the row of the backend that it ended with, if there was one."""
-        cells = self._cells.get(outcome.identity)
+        cells = self.cells.get(outcome.identity)
         if cells is None:
             return
         if outcome.error is not None:
             _add_failure(cells, outcome.error, answered=outcome.answer_time > 0)
         else:
             cells[_ERROR_RESPONSES if outcome.status >= 500 else _SUCCESSES] += 1
-            cells[_ANSWER_TIME] += int(outcome.answer_time * 1e6)
         if outcome.bytes_received:
             cells[_OCTETS_IN] += outcome.bytes_received
         if outcome.bytes_sent:
@@ -105,7 +104,7 @@ class BackendTraffic:
 
     def record_retry(self, identity: str, kind: Kind) -> None:
         """Add an attempt that failed and that another one follows, at any backend."""
-        cells = self._cells.get(identity)
+        cells = self.cells.get(identity)
         if cells is None:
             return
         cells[_RETRIES] += 1
@@ -114,14 +113,14 @@ class BackendTraffic:
 
     def record_given_up(self, identity: str) -> None:
         """Add an attempt beside another one that neither failed nor answered."""
-        if identity in self._cells:
-            self._cells[identity][_REQUESTS] += 1
+        if identity in self.cells:
+            self.cells[identity][_REQUESTS] += 1
 
     def publish_gauges(self) -> None:
         """Write what is open at this moment."""
         for identity, pools in self._pools.items():
             stats = [pool.stats() for pool in pools]
-            cells = self._cells[identity]
+            cells = self.cells[identity]
             cells[TrafficColumn.IN_FLIGHT] = sum(one.in_flight for one in stats)
             cells[TrafficColumn.QUEUED] = sum(one.queued for one in stats)
             cells[TrafficColumn.CONNECTIONS] = sum(one.connections for one in stats)

@@ -165,9 +165,9 @@ class Tries:
             return False
         self.current = self._make(target, now)
         if repetition.hedging is not None:
-            wait = repetition.hedging.delay(
-                self._call.head.method, empty=self._upload.complete and not self._upload.received
-            )
+            head = self._call.head
+            # Content that ends later, were it none at all, has one backend that hears of its end.
+            wait = repetition.hedging.delay(head.method, empty=head.end)
             if wait is not None:
                 self._timer = self._services.loop.call_later(wait, self._hedge)
         self._start(self.current, now)

@@ -10,10 +10,12 @@ turn of the event loop knows a backend by its identity.
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from spooky.config.model import Backend, Config, Limits, Timeouts, Upstream
 from spooky.policy.balance import Balancer, is_fed, make_balancer
+from spooky.policy.balance.turns import RoundRobin
 from spooky.policy.eligibility import Rules
 from spooky.policy.hashkey import HashKey
 from spooky.worker.call import Call, Gate
@@ -23,6 +25,11 @@ from spooky.worker.pool import Pool
 from spooky.worker.repetition import Repetition, make_repetition
 from spooky.worker.sessions import Sessions
 from spooky.worker.trials import Quota
+
+_ONE_BY_ONE: Final = 8
+"""So many that will not do are met one after another; then all are looked at at once."""
+NOBODY = ""
+"""The name of the group that has no backends; no upstream has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,8 @@ class Target:
     pool: Pool
     load: Load | None
     """Where attempts at it count; None: nobody asks."""
+    cells: "memoryview[int] | None" = None
+    """This process's row of it in the traffic table, for how soon it answers; None: nobody asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +132,29 @@ class UpstreamGroup:
 
         One without room is passed over, and one that is tried by trials when none is left.
         """
-        passed = list(exclude)
+        pick, pools = self._balancer.pick, self.pools
+        passed = set(exclude)
         doubtful = None
-        while index is not None:
-            if self._has_room(index):
-                if self.pools[index].is_doubtful:
-                    doubtful = index if doubtful is None else doubtful
-                elif self._may_try(index):
-                    return index
-            passed.append(index)
-            index = self._balancer.pick(key, passed)
-        return doubtful if doubtful is not None and self._may_try(doubtful) else None
+        for _ in range(_ONE_BY_ONE):
+            if index is None:
+                break
+            if self._may_have(index):
+                if not pools[index].is_doubtful:
+                    break
+                doubtful = index if doubtful is None else doubtful
+            passed.add(index)
+            index = pick(key, passed)
+        else:
+            unfit = {place for place in range(len(pools)) if not self._may_have(place)}
+            in_doubt = {place for place, pool in enumerate(pools) if pool.is_doubtful}
+            index = pick(key, passed | unfit | in_doubt)
+            if index is None and doubtful is None:
+                doubtful = pick(key, unfit.union(exclude))
+        found = doubtful if index is None else index
+        return found if found is not None and self._may_try(found) else None
+
+    def _may_have(self, place: int) -> bool:
+        return self._has_room(place) and (place not in self.trials or self.trials[place].left > 0)
 
     def _may_try(self, place: int) -> bool:
         return place not in self.trials or self.trials[place].take()
@@ -149,6 +170,14 @@ class UpstreamGroup:
         )
         return any(rooms) or not any(weights)
 
+    def count_answers(self, cells: Mapping[str, "memoryview[int]"]) -> None:
+        """Count how soon each answers in its cells of these; comes before the next request."""
+        self._targets = [replace(one, cells=cells[one.identity]) for one in self._targets]
+
+    def on_trial(self) -> list[Target]:
+        """List those whose breaker is half open."""
+        return [self._targets[place] for place in self.trials]
+
     def reweigh(self, weights: Sequence[int]) -> None:
         """Pick by other weights from now on, one for each backend; 0: not at all."""
         self._weights = weights
@@ -161,12 +190,23 @@ class Upstreams:
     def __init__(self, groups: list[tuple[Upstream, UpstreamGroup]]) -> None:
         self._upstreams = groups
         self.groups = [group for _, group in groups]
+        self.nobody = _group_of_nobody()
+        """For requests that routes answer by themselves: its gates are theirs."""
+
+    def all_groups(self) -> list[UpstreamGroup]:
+        """List the groups that a request may belong to."""
+        return [*self.groups, self.nobody]
 
     def pools(self) -> Iterator[tuple[str, Backend, Pool]]:
         """List every backend with its upstream's name and its pool."""
         for upstream, group in self._upstreams:
             for backend, pool in zip(group.backends, group.pools, strict=True):
                 yield upstream.name, backend, pool
+
+    def count_answers(self, cells: Mapping[str, "memoryview[int]"]) -> None:
+        """Count how soon backends answer, in the cells by their identities."""
+        for group in self.groups:
+            group.count_answers(cells)
 
     def shortest_timeout(self) -> float:
         """Return the shortest of all timeouts that are in force, seconds."""
@@ -186,6 +226,12 @@ class Upstreams:
     async def close(self) -> None:
         """Close all connections to backends, in the time that the slowest of them takes."""
         await asyncio.gather(*(pool.close() for group in self.groups for pool in group.pools))
+
+
+def _group_of_nobody() -> UpstreamGroup:
+    upstream = Upstream(NOBODY, (), ())
+    repetition = make_repetition(upstream, 1, 0.0, float)
+    return UpstreamGroup(upstream, Arrangement((), [], RoundRobin((), float)), repetition)
 
 
 def make_upstreams(

@@ -175,3 +175,56 @@ def test_a_dry_run_refuses_nothing(spooky: Spooky, asgi: Backend) -> None:
     wait_until(lambda: status(running)["rate_limits"] == wanted, WAIT_S, "counts")
     said = [json.loads(line)["message"] for line in running.log().splitlines()]
     assert "rate limit try (dry run): a request of 127.0.0.1 is over it" in said
+
+
+def test_limits_of_all_routes_are_those_of_own_answers_too(spooky: Spooky, asgi: Backend) -> None:
+    one = {"name": "one", "key": "header:x-api-key", "rate": "2/h", "headers": "always"}
+    pace = {"name": "pace", "path_prefix": "/paced", "rate": "10/s", "burst": 2}
+    running = spooky(
+        {
+            "worker_processes": 1,
+            "upstream": {"one": upstream(asgi.address, path="/asgi")},
+            "rate_limits": [
+                one,
+                {"name": "upstreams", "key": "upstream", "rate": "1/h"},
+                {**pace, "algorithm": "leaky-bucket"},
+            ],
+            "routes": [
+                {"path_prefix": "/moved", "redirect": {"path": "/asgi"}},
+                {
+                    "path_prefix": "/paced",
+                    "respond": {"body": "said"},
+                    "response_headers": {"set": {"x-frame-options": "DENY"}},
+                },
+            ],
+        }
+    )
+    found: list[Exchange] = []
+    took: list[float] = []
+
+    async def work(client: H3Client) -> None:
+        key = [(b"x-api-key", b"a")]
+        found.extend([await client.get("/moved", key) for _ in range(3)])
+        begin = time.monotonic()
+        paced = [client.open("POST", "/paced", end=False) for _ in range(4)]
+        for exchange in paced:
+            client.send(exchange, bytes(10), end=True)
+        # One that waits for its turn leaves; the next one keeps its own.
+        client.reset(paced[1], 0x10C)
+        client.stop(paced[1], 0x10C)
+        for exchange in (paced[0], *paced[2:]):
+            found.append(await client.over(exchange))
+            took.append(time.monotonic() - begin)
+
+    connections(running, 1, work)
+    assert [one.status for one in found] == [302, 302, 429, 200, 200, 429]
+    assert [one.header(b"ratelimit") for one in found[:2]] == [
+        b'"one";r=1;t=1800',
+        b'"one";r=0;t=1800',
+    ]
+    assert found[3].kept == found[4].kept == b"said"
+    assert found[5].header(b"x-frame-options") == b"DENY"
+    assert took[0] < 0.1 < took[1] < 2
+    line = running.access_records(7)[2]
+    assert (line["status"], line["upstream"], line["error"]) == (429, None, "rate_limited")
+    wait_until(lambda: status(running)["workers"][0]["in_flight"] == 0, WAIT_S, "nothing held")

@@ -24,7 +24,7 @@ CLIENT, CONNECTION = "192.0.2.7", b"\x01\x02"
         ("cid", Head(), b"\x01\x02"),
         ("path", Head(b"/a/b?c=d"), b"/a/b"),
         ("authority", Head(authority=b"API.example.com:81"), b"api.example.com:81"),
-        ("authority", Head(authority=b"", headers=[(b"host", b"a.example")]), b"a.example"),
+        ("authority", Head(authority=b"", headers=[(b"host", b"A.example")]), b"a.example"),
         ("header:X-User", Head(headers=[(b"x-user", b"joe"), (b"x-user", b"jim")]), b"joe"),
         ("header:x-user", Head(headers=[(b"x-user", b"")]), b""),
         ("header:x-user", Head(headers=[(b"x-other", b"joe")]), None),
