@@ -19,7 +19,7 @@ from spooky.config import overlay
 from spooky.config.account import Credentials, find_credentials
 from spooky.config.model import Config
 from spooky.config.overlay import Overlay, lay_over
-from spooky.config.shared_limits import shared_limits
+from spooky.config.shared_limits import rate_limits, shared_limits
 from spooky.handover import RELOAD_WISH, KeeperMain, KeeperSpec, SharedKeys, WorkerMain, WorkerSpec
 from spooky.master.control import ControlSocket
 from spooky.master.sockets import Crew, Sockets
@@ -80,6 +80,8 @@ class Blueprint:
     """Where shared memory has each backend, by its identity."""
     limit_rows: Mapping[str, int]
     """Where it has each limit that workers share, by its name."""
+    rate_rows: Mapping[str, int]
+    """Where it has the counts of each rate limit, by its name."""
 
     def prepare_logs(self) -> None:
         """Make the log files so that children can reopen them; OSError."""
@@ -173,7 +175,7 @@ class Estate:
     def blueprint(self, resolved: Resolved, generation: int, changes: Changes) -> Blueprint:
         """Look up whom its processes run as; give backends and limits their rows. StartupError."""
         credentials = find_credentials(resolved.config)
-        plain = Blueprint(resolved, resolved.config, changes, credentials, {}, {})
+        plain = Blueprint(resolved, resolved.config, changes, credentials, {}, {}, {})
         return self.revise(plain, generation, changes)
 
     def revise(self, blueprint: Blueprint, generation: int, changes: Changes) -> Blueprint:
@@ -184,7 +186,12 @@ class Estate:
         rows = self.memory.backends.assign(identities_of([config]))
         limits = self.memory.limits.assign(shared_limits(config))
         return replace(
-            blueprint, config=config, changes=changes, backend_rows=rows, limit_rows=limits
+            blueprint,
+            config=config,
+            changes=changes,
+            backend_rows=rows,
+            limit_rows=limits,
+            rate_rows=self.memory.rate_counts.assign(rate_limits(config)),
         )
 
     def worker_birth(
@@ -211,6 +218,7 @@ class Estate:
             changes=blueprint.changes.number,
             backend_rows=blueprint.backend_rows,
             limit_rows=blueprint.limit_rows,
+            rate_rows=blueprint.rate_rows,
             ready_fd=child.ready_writer,
             memory=self.memory,
         )

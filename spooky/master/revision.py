@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from spooky.config.model import Config
-from spooky.config.shared_limits import shared_limits
+from spooky.config.shared_limits import rate_limits, shared_limits
 from spooky.errors import StartupError
 from spooky.master.blueprint import Blueprint, Changes, Estate, identities_of
 from spooky.shm.instance import Cell, Change
@@ -102,12 +102,17 @@ class Revision:
         return self._backends.is_due(followed) or self._limits.is_due(followed)
 
     def release(self) -> None:
-        """Free the rows of backends and limits that no process has any more."""
+        """Free the rows of backends and limits that no process has any more.
+
+        What is added or removed has no rate limits of its own: theirs go with a generation.
+        """
         followed = self._memory.processes.followed()
         configs = _configs(self._blueprints)
         backends = [*identities_of(configs), *self._backends.not_yet(followed)]
         self._memory.release_backends(backends)
         self._memory.limits.release({*_limits_of(configs), *self._limits.not_yet(followed)})
+        rates = {name for config in configs for name in rate_limits(config)}
+        self._memory.rate_counts.release(rates)
 
     def name_the_leaving(self) -> None:
         """Say in the rows of what was removed that it was."""

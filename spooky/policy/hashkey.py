@@ -1,8 +1,8 @@
-"""What a request is bound to a backend by: its client, its connection, or something that it says.
+"""What a request is told from others by: its client, its connection, or something that it says.
 
-A key is read from the configuration once. A request that lacks what the key names is taken by its
-client's address, so that those do not all go to one backend. Nothing is decoded: two spellings of
-a value are two values.
+A key is read from the configuration once. Where a backend is chosen by it, a request that lacks
+what the key names is taken by its client's address, so that those do not all go to one backend.
+Nothing is decoded: two spellings of a value are two values.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,6 +61,10 @@ class HashKey:
         """
         value = connection if self._by_connection else self._find and self._find(asked)
         return client.encode() if value is None else value
+
+    def find(self, asked: Asked, client: str, connection: bytes) -> bytes | None:
+        """Return the same of a request that has what the key names, None of one that lacks it."""
+        return self.value(asked, client, connection) if self._find is None else self._find(asked)
 
 
 def hash_of(value: bytes) -> int:

@@ -39,6 +39,8 @@ class Call:
     connection: bytes
     group: "UpstreamGroup"
     """The upstream that serves it, or what stands for one where its route answers by itself."""
+    own_gates: "Sequence[Gate] | None" = None
+    """What it passes in place of its upstream's gates, where its route has limits of its own."""
     session: Session | None = None
     """Which backend the client had before, where its upstream keeps sessions."""
     response_fields: Headers = field(default_factory=list)
@@ -57,6 +59,11 @@ class Call:
     """What its route answers by itself, if it does; no backend is asked then."""
     shadow: "Shadow | None" = None
     """The copy of it that goes elsewhere, if there is one."""
+
+    @property
+    def gates(self) -> "Sequence[Gate]":
+        """The gates that it has to pass."""
+        return self.group.gates if self.own_gates is None else self.own_gates
 
 
 @dataclass(frozen=True, slots=True)

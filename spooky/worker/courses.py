@@ -23,11 +23,13 @@ from spooky.policy.routing import RouteTable, Rule
 from spooky.policy.split import Side, Split
 from spooky.protocol import headers
 from spooky.protocol.messages import Path, RequestHead
-from spooky.worker.call import Answer, Call, Reply
+from spooky.worker.call import Answer, Call, Gate, Reply
 from spooky.worker.mirror import Mirror, Places
 from spooky.worker.treatment import Treatment, make_treatment
 from spooky.worker.upload import Upload
 from spooky.worker.upstreams import NOBODY, UpstreamGroup
+
+GatesOf = Callable[[UpstreamGroup, settings.Route], tuple[Gate, ...]]
 
 
 class Asking(Protocol):
@@ -56,6 +58,8 @@ class Course:
     treatment: Treatment | None = None
     shares: Shares | None = None
     own: Answer | None = None
+    gates: Mapping[str, tuple[Gate, ...]] | None = None
+    """What its requests pass, by upstream, where it has limits of its own."""
 
     def begin(
         self, head: RequestHead, host: str, client: Asking, request_id: bytes, upload: Upload
@@ -68,6 +72,8 @@ class Course:
         call = Call(head, host, client.path, client.name, group)
         if self.own is not None:
             call.own = self.own
+        if self.gates is not None:
+            call.own_gates = self.gates[group.name]
         if self.treatment is not None:
             self.treatment.begin(call, request_id, upload)
         return call
@@ -78,14 +84,16 @@ def make_routes(
     groups: Iterable[UpstreamGroup],
     contents: Mapping[File, bytes],
     loop: asyncio.AbstractEventLoop,
+    gates_of: GatesOf,
 ) -> RouteTable[Course]:
     """Make the table of all routes; `contents` has what the files of answers held.
 
-    `groups` are those of all upstreams, and of nobody.
+    `groups` are those of all upstreams, and of nobody; `gates_of` makes the gates of a
+    route that has limits of its own.
     """
     by_name = {group.name: group for group in groups}
     places = Places(loop, config.limits.retry_body_bytes, random.random)
-    return RouteTable(_rules(config, by_name, contents, places))
+    return RouteTable(_rules(config, by_name, contents, places, gates_of))
 
 
 def _rules(
@@ -93,6 +101,7 @@ def _rules(
     groups: Mapping[str, UpstreamGroup],
     contents: Mapping[File, bytes],
     places: Places,
+    gates_of: GatesOf,
 ) -> Iterator[Rule[Course]]:
     def rule(route: settings.Route, course: Course) -> Rule[Course]:
         matcher = _matcher(route)
@@ -104,16 +113,25 @@ def _rules(
             return make_treatment(route, None)
         return make_treatment(route, Mirror(groups[wanted.upstream], wanted.percent, places))
 
+    def gates(route: settings.Route, *names: str) -> Mapping[str, tuple[Gate, ...]] | None:
+        if not route.rate_limits:
+            return None
+        return {name: gates_of(groups[name], route) for name in names}
+
     for upstream in config.upstream:
         for route in upstream.routes:
-            yield rule(route, Course(groups[upstream.name], treatment(route)))
+            name = upstream.name
+            yield rule(route, Course(groups[name], treatment(route), gates=gates(route, name)))
     for one in config.routes:
         if one.split is not None:
             shares = _shares(one.split, groups)
-            yield rule(one, Course(None, treatment(one), shares))
+            own_gates = gates(one, *(name for name, _ in one.split.upstreams))
+            yield rule(one, Course(None, treatment(one), shares, gates=own_gates))
         else:
             own = _answer(one, contents)
-            yield rule(one, Course(groups[NOBODY], treatment(one), own=own))
+            yield rule(
+                one, Course(groups[NOBODY], treatment(one), own=own, gates=gates(one, NOBODY))
+            )
 
 
 def _matcher(route: settings.Route) -> Matcher | None:

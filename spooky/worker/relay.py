@@ -105,14 +105,14 @@ class Exchange:
         """Pass the gates, then ask a backend, or answer as the route says."""
         assert self._call is not None
         tries = self._tries
-        match pass_gates(self._call.group.gates, self._call, self):
+        match pass_gates(self._call.gates, self._call, self):
             case None:
                 if tries is None:
                     self._response.whole(*own_answer(self._call, self._request_id))
                     self._complete()
                     self._client.touch()
-                elif not tries.first():
-                    self.fail(Kind.NO_BACKEND, "every backend is out of service")
+                elif (refusal := tries.first()) is not None:
+                    self.fail(refusal.kind, refusal.detail)
             case Refusal() as refusal:
                 self.fail(refusal.kind, refusal.detail)
             case Hold.HELD:

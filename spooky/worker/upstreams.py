@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from spooky.config.model import Backend, Config, Limits, Timeouts, Upstream
+from spooky.errors import Kind
 from spooky.policy.balance import Balancer, is_fed, make_balancer
 from spooky.policy.balance.turns import RoundRobin
 from spooky.policy.eligibility import Rules
 from spooky.policy.hashkey import HashKey
-from spooky.worker.call import Call, Gate
+from spooky.worker.backend_rates import BackendRates
+from spooky.worker.call import Call, Gate, Refusal
 from spooky.worker.connect import Endpoint
 from spooky.worker.load import Load
 from spooky.worker.pool import Pool
@@ -71,6 +73,8 @@ class UpstreamGroup:
         self.gates: tuple[Gate, ...] = ()
         self.is_bounded = False
         """Whether there are limits on what a backend may have."""
+        self.rates: BackendRates | None = None
+        """How often each of them may be asked; None: as often as there are requests."""
         self.repetition = repetition
         self.rules = Rules(upstream.slow_start, upstream.panic_threshold / 100)
         self.sessions: Sessions | None = None
@@ -103,31 +107,59 @@ class UpstreamGroup:
         ]
         self._places = {backend.identity: place for place, backend in enumerate(backends)}
         if self.sessions is not None:
-            self.sessions.lay_out([backend.identity for backend in backends])
+            self.sessions.lay_out(self._places)
+        if self.rates is not None:
+            self.rates.lay_out(self._places)
 
     def pick(self, call: Call, tried: Sequence[Target]) -> Target | None:
-        """Pick a backend with room, none of those that were `tried`; None if there is none."""
+        """Pick a backend with room, none of those that were `tried`; None if there is none.
+
+        A backend that was picked is asked: its rate limits count that.
+        """
         exclude = self._places_of(tried) if tried else []
+        if self.rates is None:
+            place = self._choose(call, exclude)
+            return None if place is None else self._targets[place]
+        self.rates.begin()
+        place = self._choose(call, exclude)
+        if place is None:
+            return None
+        self.rates.charge(call, place)
+        return self._targets[place]
+
+    def refusal(self, call: Call, otherwise: str) -> Refusal:
+        """Say why the last pick found none for a request; `otherwise`: if by no rate limit."""
+        refusal = None if self.rates is None else self.rates.refusal(call)
+        return refusal or Refusal(Kind.NO_BACKEND, otherwise)
+
+    def _choose(self, call: Call, exclude: list[int]) -> int | None:
         if self.sessions is not None and call.session is not None:
             place = self.sessions.held_by(call.session, exclude)
-            if place is not None and self._has_room(place) and self._may_try(place):
-                return self._targets[place]
+            if place is not None and self._has_room(place, call) and self._may_try(place):
+                return place
             if not self.sessions.may_move:
                 return None
         key = 0
         if self._key is not None:
             key = self._key.hash(call.head, call.client.peer[0], call.connection)
         index = self._balancer.pick(key, exclude)
-        if index is not None and (self.trials or self.is_bounded or self.pools[index].is_doubtful):
-            index = self._pick_with_care(key, index, exclude)
-        return None if index is None else self._targets[index]
+        if index is not None and (
+            self.trials
+            or self.is_bounded
+            or self.rates is not None
+            or self.pools[index].is_doubtful
+        ):
+            return self._choose_with_care(call, key, index, exclude)
+        return index
 
     def _places_of(self, targets: Iterable[Target]) -> list[int]:
         """Say where they are now; those that were removed meanwhile are nowhere."""
         places = (self._places.get(target.identity) for target in targets)
         return [place for place in places if place is not None]
 
-    def _pick_with_care(self, key: int, index: int | None, exclude: list[int]) -> int | None:
+    def _choose_with_care(
+        self, call: Call, key: int, index: int | None, exclude: list[int]
+    ) -> int | None:
         """Go on from a pick to one that is not in doubt; else to one that is, if there is none.
 
         One without room is passed over, and one that is tried by trials when none is left.
@@ -138,14 +170,14 @@ class UpstreamGroup:
         for _ in range(_ONE_BY_ONE):
             if index is None:
                 break
-            if self._may_have(index):
+            if self._may_have(index, call):
                 if not pools[index].is_doubtful:
                     break
                 doubtful = index if doubtful is None else doubtful
             passed.add(index)
             index = pick(key, passed)
         else:
-            unfit = {place for place in range(len(pools)) if not self._may_have(place)}
+            unfit = {place for place in range(len(pools)) if not self._may_have(place, call)}
             in_doubt = {place for place, pool in enumerate(pools) if pool.is_doubtful}
             index = pick(key, passed | unfit | in_doubt)
             if index is None and doubtful is None:
@@ -153,14 +185,17 @@ class UpstreamGroup:
         found = doubtful if index is None else index
         return found if found is not None and self._may_try(found) else None
 
-    def _may_have(self, place: int) -> bool:
-        return self._has_room(place) and (place not in self.trials or self.trials[place].left > 0)
+    def _may_have(self, place: int, call: Call) -> bool:
+        has_trial = place not in self.trials or self.trials[place].left > 0
+        return has_trial and self._has_room(place, call)
 
     def _may_try(self, place: int) -> bool:
         return place not in self.trials or self.trials[place].take()
 
-    def _has_room(self, place: int) -> bool:
-        return not self.is_bounded or self.pools[place].has_room()
+    def _has_room(self, place: int, call: Call) -> bool:
+        if self.is_bounded and not self.pools[place].has_room():
+            return False
+        return self.rates is None or self.rates.admits(call, place)
 
     def has_room(self) -> bool:
         """Say whether any backend that serves has room; also if there is none that serves."""

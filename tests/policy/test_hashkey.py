@@ -42,6 +42,22 @@ def test_what_a_key_finds_or_else_the_client(key: str, head: Head, found: bytes 
     assert HashKey(key).hash(head, CLIENT, CONNECTION) == hash_of(expected)
 
 
+@pytest.mark.parametrize(
+    ("key", "head", "found"),
+    [
+        ("client_ip", Head(b"/"), CLIENT.encode()),
+        ("cid", Head(b"/"), CONNECTION),
+        ("path", Head(b"/a?b"), b"/a"),
+        ("query:user", Head(b"/?user=7"), b"7"),
+        ("query:user", Head(b"/"), None),
+        ("header:x-user", Head(b"/"), None),
+        ("cookie:user", Head(b"/"), None),
+    ],
+)
+def test_a_request_that_lacks_what_a_key_names(key: str, head: Head, found: bytes | None) -> None:
+    assert HashKey(key).find(head, CLIENT, CONNECTION) == found
+
+
 def test_a_hash_is_the_same_in_every_process() -> None:
     # `b2sum -l 64` says the same.
     assert hash_of(b"192.0.2.7") == 0x4B8997DA821CFF27

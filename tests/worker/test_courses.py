@@ -11,10 +11,10 @@ from spooky.config.load import load_text
 from spooky.policy.routing import RouteTable
 from spooky.protocol.messages import Path as NetworkPath
 from spooky.protocol.messages import RequestHead
-from spooky.worker.call import Call, forward, own_answer, tell_failure
+from spooky.worker.call import Call, Gate, forward, own_answer, tell_failure
 from spooky.worker.courses import Course, make_routes
 from spooky.worker.upload import Upload
-from spooky.worker.upstreams import NOBODY, make_upstreams
+from spooky.worker.upstreams import NOBODY, UpstreamGroup, make_upstreams
 from tests.config.broken import with_top
 from tests.config.test_dump import RICH
 
@@ -31,6 +31,11 @@ class Connection:
         self.name = b"c"
 
 
+def _no_gates(group: UpstreamGroup, _: object) -> tuple[Gate, ...]:
+    """Make the gates of a route with limits, here of none."""
+    return group.gates
+
+
 @contextmanager
 def routes(text: str) -> Iterator[RouteTable[Course]]:
     """Make the routes of a configuration."""
@@ -38,7 +43,8 @@ def routes(text: str) -> Iterator[RouteTable[Course]]:
     loop = asyncio.new_event_loop()
     upstreams = make_upstreams(config, {}, loop, lambda: 0.5)
     files = {one.respond.file for one in config.routes if one.respond and one.respond.file}
-    yield make_routes(config, upstreams.all_groups(), dict.fromkeys(files, b"content"), loop)
+    contents = dict.fromkeys(files, b"content")
+    yield make_routes(config, upstreams.all_groups(), contents, loop, _no_gates)
     loop.run_until_complete(upstreams.close())
     loop.close()
 
@@ -139,6 +145,22 @@ def test_what_a_backend_is_sent() -> None:
             b"one any.test some-id /s/a"
         ]
         assert (b"x-forwarded-host", b"any.test") in head.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "limited"), [("/s", True), ("/s/a/b", True), ("/r", True), ("/t", False), ("/", False)]
+)
+def test_a_route_with_limits_has_gates_of_its_own(path: str, limited: bool) -> None:
+    rules = (
+        "  - {path_prefix: /s, split: {upstreams: {one: 0, two: 1}},\n"
+        "     rate_limits: [{name: x, rate: 1/s}]}\n"
+        "  - {path_prefix: /t, split: {upstreams: {one: 0, two: 1}}}\n"
+        "  - {path_prefix: /r, respond: {body: ok}, rate_limits: [{name: y, rate: 1/s}]}\n"
+    )
+    with routes(with_top(SPLIT.removeprefix("\n") + rules)) as table:
+        call, _ = begin(table, path)
+        assert call is not None
+        assert (call.own_gates is not None) is limited
 
 
 def test_contents_are_looked_up_by_their_file() -> None:
