@@ -252,6 +252,7 @@ class H2Engine:
 
     def ping(self, payload: bytes) -> None:
         """Send a PING with 8 octets, answered by `Pong`."""
+        self._reader.note_progress()
         self._h2.ping(payload)
 
     def close(self, code: int = 0) -> None:

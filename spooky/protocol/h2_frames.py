@@ -69,7 +69,7 @@ class FrameReader:
             return frame
 
     def note_progress(self) -> None:
-        """Begin to count anew: content was sent, for which frames may come that carry nothing."""
+        """Begin to count anew: what was sent may be answered by frames that carry nothing."""
         self._empty = 0
 
     def unparsed(self) -> bytes:

@@ -71,7 +71,9 @@ class Sender:
         self._window = max(limits.connection_window, DEFAULT_WINDOW)
         """Octets that the backend may send on all streams together."""
         self._empty = 0
+        """Frames in a row that brought nothing, since we last did something to be answered."""
         self._replies = 0
+        """What the backend has caused, and did not take yet."""
         self._going_away = self._closed = False
         self._events: list[UpstreamEvent] = []
         self._encoder = FieldEncoder()
@@ -179,6 +181,7 @@ class Sender:
 
     def ping(self, payload: bytes) -> None:
         """Send a PING with 8 octets, answered by `Pong`."""
+        self._empty = 0
         self._out.append(write_frame(PING, 0, 0, payload))
 
     def close(self, code: int = 0) -> None:

@@ -28,6 +28,7 @@ from spooky.protocol.messages import (
     Interim,
     LimitChanged,
     Malformed,
+    Pong,
     Reset,
     ResponseHead,
     UpstreamEvent,
@@ -223,6 +224,14 @@ class UpstreamBounds(UpstreamFaults):
             peer.engine.data_to_send()
             events = peer.send(WindowUpdateFrame(stream, 1000), WindowUpdateFrame(0, 1000))
             assert Closed not in kinds(events)
+
+    def test_answers_to_our_own_pings_are_no_flood(self) -> None:
+        peer = self.busy()
+        for _ in range(MOST_EMPTY_FRAMES + 1):
+            peer.engine.ping(b"12345678")
+            peer.engine.data_to_send()
+            events = peer.send(PingFrame(0, b"12345678", flags=["ACK"]))
+            assert events == [Pong(b"12345678")]
 
     def test_continuations_of_nothing_are_bounded(self) -> None:
         peer = self.raw()
