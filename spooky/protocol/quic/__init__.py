@@ -4,6 +4,13 @@ Its version is pinned exactly, and the tests name every attribute that is used h
 """
 
 from spooky.protocol.quic.connection import ServerConnection
+from spooky.protocol.quic.receiving import StreamData
 from spooky.protocol.quic.settings import SUPPORTED_VERSIONS, ServerIdentity, ServerSettings
 
-__all__ = ["SUPPORTED_VERSIONS", "ServerConnection", "ServerIdentity", "ServerSettings"]
+__all__ = [
+    "SUPPORTED_VERSIONS",
+    "ServerConnection",
+    "ServerIdentity",
+    "ServerSettings",
+    "StreamData",
+]

@@ -18,6 +18,7 @@ from aioquic.quic.connection import (
 from spooky.protocol.cid import CID_LENGTH, mint, reset_token
 from spooky.protocol.messages import Path
 from spooky.protocol.quic.pacing import Pacer
+from spooky.protocol.quic.receiving import Receiving
 from spooky.protocol.quic.sending import Sending
 from spooky.protocol.quic.settings import ServerSettings
 from spooky.protocol.retry import Retried
@@ -35,7 +36,7 @@ class _Silence(QuicConnectionAdapter):
 _SILENCE = _Silence(logger, {})
 
 
-class ServerConnection(Sending):
+class ServerConnection(Receiving, Sending):
     """One QUIC connection of a client."""
 
     def __init__(

@@ -18,7 +18,7 @@ from aioquic.tls import Epoch
 
 from spooky.protocol.quic.crediting import Crediting
 from spooky.protocol.quic.pacing import Pacer
-from spooky.protocol.quic.sealing import Sealer
+from spooky.protocol.quic.protection import Sealer
 from spooky.protocol.varint import encode
 
 SMALLEST_STREAM_FRAME = 24
