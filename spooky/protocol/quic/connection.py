@@ -18,6 +18,7 @@ from aioquic.quic.connection import (
 from spooky.protocol.cid import CID_LENGTH, mint, reset_token
 from spooky.protocol.messages import Path
 from spooky.protocol.quic.pacing import Pacer
+from spooky.protocol.quic.path_mtu import MtuSearch
 from spooky.protocol.quic.receiving import Receiving
 from spooky.protocol.quic.sending import Sending
 from spooky.protocol.quic.settings import ServerSettings
@@ -53,6 +54,7 @@ class ServerConnection(Receiving, Sending):
         )
         self._proven_path = retried.path if retried else None
         self._settings = settings
+        self._mtu = MtuSearch(settings.max_datagram_size)
         self._logger = _SILENCE
         self._loss._pacer = Pacer(max_datagram_size=configuration.max_datagram_size)
         self._local_max_streams_bidi.value = settings.streams
@@ -174,11 +176,6 @@ class ServerConnection(Receiving, Sending):
         return self._loss.get_probe_timeout()
 
     # --- the end ----------------------------------------------------------------------------
-
-    def handle_timer(self, now: float) -> None:
-        """Act on a deadline that has passed; nothing happens once the connection is over."""
-        if self._close_at is not None:
-            super().handle_timer(now)
 
     def release(self) -> None:
         """Let go of everything, once the connection is over; nothing may be called after it.

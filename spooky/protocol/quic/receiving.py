@@ -30,6 +30,10 @@ from spooky.protocol.quic.protection import SPIN, Opener
 
 STREAM = int(QuicFrameType.STREAM_BASE)
 ACK = int(QuicFrameType.ACK)
+ACK_EVERY = 10
+"""Packets that are acknowledged together at the latest, as a batch of them is read at once."""
+ACK_DELAY_S = 0.005
+"""How long an acknowledgement waits for something to go along with. Clients reckon with 25 ms."""
 _OFFSET, _LENGTH, _FIN = 4, 2, 1
 SERVER_UNI = 3
 
@@ -57,6 +61,8 @@ class Receiving(QuicConnection):
 
     _gathered: dict[int, StreamData]
     """The events of this batch that later octets of a stream may still be added to."""
+    _unacknowledged = 0
+    """Packets received since the acknowledgement that is due was put off."""
 
     def receive(self, datagrams: Iterable[tuple[bytes, Path]], now: float) -> None:
         """Take a batch of datagrams, each with the path that it came by."""
@@ -125,6 +131,7 @@ class Receiving(QuicConnection):
     def _record(self, number: int, now: float, *, is_ack_eliciting: bool) -> None:
         """Note that the packet is to be acknowledged."""
         space = self._spaces[Epoch.ONE_RTT]
+        in_order = number == space.largest_received_packet + 1
         if number > space.largest_received_packet:
             space.largest_received_packet = number
             space.largest_received_time = now
@@ -132,8 +139,12 @@ class Receiving(QuicConnection):
         space.received_packets.add(number)
         if len(space.ack_queue) > MAX_ACK_RANGES:
             space.ack_queue.shift()
-        if is_ack_eliciting and space.ack_at is None:
-            space.ack_at = now + self._ack_delay
+        if is_ack_eliciting:
+            self._unacknowledged = 1 if space.ack_at is None else self._unacknowledged + 1
+            if not in_order or self._unacknowledged >= ACK_EVERY:
+                space.ack_at = now
+            elif space.ack_at is None:
+                space.ack_at = now + ACK_DELAY_S
 
     # --- frames -------------------------------------------------------------------------------
 

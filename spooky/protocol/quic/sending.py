@@ -11,13 +11,15 @@ from operator import attrgetter
 from typing import Any
 
 from aioquic._buffer import Buffer
-from aioquic.quic.connection import END_STATES
+from aioquic.quic.connection import END_STATES, QuicNetworkPath
 from aioquic.quic.packet import QuicFrameType, QuicPacketType, push_ack_frame
+from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
 from spooky.protocol.quic.crediting import Crediting
 from spooky.protocol.quic.pacing import Pacer
+from spooky.protocol.quic.path_mtu import BLACK_HOLE_PTOS, SMALLEST, MtuSearch
 from spooky.protocol.quic.protection import Sealer
 from spooky.protocol.varint import encode
 
@@ -29,6 +31,7 @@ ACK_BYTES = 512
 """Room for an ACK frame; the oldest ranges are left out where it is too small."""
 FIXED_BIT = 0x40
 SERVER_INITIATED = 1
+PING = b"\x01"
 STREAM = int(QuicFrameType.STREAM_BASE)
 _OFFSET, _LENGTH, _FIN = 4, 2, 1
 _WAS_SENT = attrgetter("was_sent")
@@ -62,10 +65,15 @@ class SentPacket:
 class Sending(Crediting):
     """The sending side of a connection of ours."""
 
+    _mtu: MtuSearch
+    _mtu_path: QuicNetworkPath | None = None
+    """The path that the search is about."""
+
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """Take what is to be sent now; nothing before a datagram was understood."""
         if not self._network_paths:
             return []
+        self._follow_path()
         if not self._is_plain():
             return self._everything_to_send(now)
         self._discard_finished()
@@ -180,6 +188,8 @@ class Sending(Crediting):
             self._wait_turn(ready)
             if not allowed:
                 self._pacing_at = pacer.next_send_time(now)
+            if (probe := self._mtu.next_probe(self._network_paths[0].bytes_sent)) is not None:
+                datagrams.append(self._probe_mtu(probe, sealer, now))
         return self._account(datagrams)
 
     def _stream_frames(
@@ -218,6 +228,46 @@ class Sending(Crediting):
                 sender.buffer_is_empty = True
                 ready.popleft()
         return frames
+
+    # --- the path's MTU -----------------------------------------------------------------------
+
+    def _follow_path(self) -> None:
+        """Begin the search for the largest datagram anew where the client has moved."""
+        path = self._network_paths[0]
+        if path is not self._mtu_path:
+            self._mtu_path = path
+            self._mtu = MtuSearch(self._mtu.largest)
+            self._use_mtu()
+
+    def _use_mtu(self) -> None:
+        self._max_datagram_size = self._loss._pacer._max_datagram_size = self._mtu.current
+
+    def _probe_mtu(self, size: int, sealer: Sealer, now: float) -> bytes:
+        """Make a PING of `size` octets. Its loss says nothing of congestion (RFC 9000 14.4)."""
+        packet = SentPacket(self._packet_number, now)
+        packet.is_ack_eliciting = True
+        packet.sent_bytes = size
+        packet.delivery_handlers.append((self._on_mtu_delivery, (self._mtu, size)))
+        self._packet_number += 1
+        self._loss.on_packet_sent(packet=packet, space=self._spaces[Epoch.ONE_RTT])  # type: ignore[arg-type]
+        return sealer.seal(packet.packet_number, PING.ljust(size - sealer.overhead, b"\x00"))
+
+    def _on_mtu_delivery(self, delivery: QuicDeliveryState, search: MtuSearch, size: int) -> None:
+        if delivery is QuicDeliveryState.ACKED:
+            search.acknowledged(size)
+            self._use_mtu()
+        else:
+            search.lost()
+
+    def handle_timer(self, now: float) -> None:
+        """Act on a deadline that has passed; nothing happens once the connection is over."""
+        if self._close_at is not None:
+            super().handle_timer(now)
+            if self._loss._pto_count >= BLACK_HOLE_PTOS and self._mtu.current > SMALLEST:
+                self._mtu.doubt()
+                self._use_mtu()
+
+    # --- frames -------------------------------------------------------------------------------
 
     def _ack_frame(self, packet: SentPacket, now: float) -> bytes:
         space = self._spaces[Epoch.ONE_RTT]

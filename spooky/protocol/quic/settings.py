@@ -8,6 +8,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicProtocolVersion
 
 from spooky.protocol.cid import CID_LENGTH
+from spooky.protocol.quic.path_mtu import SMALLEST
 
 SUPPORTED_VERSIONS = (int(QuicProtocolVersion.VERSION_1), int(QuicProtocolVersion.VERSION_2))
 
@@ -37,7 +38,8 @@ class ServerSettings:
     reset_key: bytes
     random: Callable[[int], bytes]
     idle_timeout: float = 30.0
-    max_datagram_size: int = 1200
+    max_datagram_size: int = 1452
+    """The largest datagram that is tried on a path; it begins with 1,200 octets."""
     streams: int = 128
     stream_window: int = 256 * 1024
     connection_window: int = 1024 * 1024
@@ -57,7 +59,7 @@ class ServerSettings:
             congestion_control_algorithm="cubic",
             idle_timeout=self.idle_timeout,
             max_data=self.connection_window,
-            max_datagram_size=self.max_datagram_size,
+            max_datagram_size=SMALLEST,
             max_stream_data=self.stream_window,
             supported_versions=list(SUPPORTED_VERSIONS),
         )
