@@ -26,6 +26,9 @@ from spooky.protocol.varint import encode
 SMALLEST_STREAM_FRAME = 24
 """Room below which a STREAM frame is not begun: its header, and some octets to be worth it."""
 
+LONG_FLIGHT = 4
+"""Packets sent at once from which on larger ones would be of use."""
+
 LENGTH_BYTES = 2
 ACK_BYTES = 512
 """Room for an ACK frame; the oldest ranges are left out where it is too small."""
@@ -188,7 +191,9 @@ class Sending(Crediting):
             self._wait_turn(ready)
             if not allowed:
                 self._pacing_at = pacer.next_send_time(now)
-            if (probe := self._mtu.next_probe(self._network_paths[0].bytes_sent)) is not None:
+        if len(datagrams) >= LONG_FLIGHT:
+            probe = self._mtu.next_probe(self._network_paths[0].bytes_sent)
+            if probe is not None:
                 datagrams.append(self._probe_mtu(probe, sealer, now))
         return self._account(datagrams)
 
