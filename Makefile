@@ -38,6 +38,7 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
 	$(BIN)/python -m loadtest.picks
+	$(BIN)/python -m loadtest.rates
 	$(BIN)/python -m loadtest.bench $(BENCH)
 
 schema: $(STAMP)

@@ -97,6 +97,8 @@ class WorkerSpec:
     """Of `shm.backends` and `shm.traffic`, by `Backend.identity`."""
     limit_rows: Mapping[str, int]
     """Of `shm.limits`, by the names of `config.shared_limits`."""
+    rate_rows: Mapping[str, int]
+    """Of `shm.rate_counts`, by the names of the rate limits."""
     ready_fd: int
     memory: SharedMemory
 

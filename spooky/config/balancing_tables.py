@@ -5,16 +5,15 @@ once. What a key means to a request is in `policy/hashkey.py`, how a backend is 
 `policy/balance/`.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
 import yaml
 
-from spooky.config.document import Finding, Places, Reading, Spot, Word, key_of_upstream
+from spooky.config.document import Finding, Places, Reading, Spot, key_of_upstream
 from spooky.config.model import LoadBalancing, Upstream
-from spooky.config.names import UnfitError
-from spooky.config.scalars import Json, Scalar, choice, integer
+from spooky.config.request_keys import request_key
+from spooky.config.scalars import Scalar, choice, integer
 from spooky.config.shapes import Field, Section
 
 ROUND_ROBIN: Final = "round-robin"
@@ -41,26 +40,7 @@ _ALIASES: Final = {
 }
 """Other names; where a key follows, they bring it."""
 
-_PLAIN_KEYS: Final = ("client_ip", "path", "authority", "cid")
-_KEY_ALIASES: Final = {"peer_ip": "client_ip", "sticky-cid": "cid"}
-_NAMED_KEYS: Final = ("header", "cookie", "query")
-_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}"
-"""A token (RFC 9110 section 5.6.2)."""
-_KEY_FORMS: Final = "client_ip, header:NAME, cookie:NAME, query:NAME, path, authority or cid"
-
-
-def _key() -> Scalar:
-    named = re.compile(rf"(?:{'|'.join(_NAMED_KEYS)}):{_NAME}")
-
-    def parse(given: Word) -> str:
-        text = _KEY_ALIASES.get(given.text, given.text)
-        if text not in _PLAIN_KEYS and not named.fullmatch(text):
-            raise UnfitError
-        return text
-
-    plain = "|".join((*_PLAIN_KEYS, *_KEY_ALIASES))
-    json: Json = {"type": "string", "pattern": f"^(?:{plain}|{named.pattern})$"}
-    return Scalar(_KEY_FORMS, parse, json, "client_ip")
+_KEY: Final = request_key(aliases={"peer_ip": "client_ip", "sticky-cid": "cid"})
 
 
 def _type() -> Scalar:
@@ -86,7 +66,7 @@ BALANCING = _Balancing(
     LoadBalancing,
     {
         "type": Field(_type()),
-        "key": Field(_key()),
+        "key": Field(_KEY),
         "bound": Field(integer(100, 10_000)),
     },
 )
@@ -100,7 +80,7 @@ def check_balancing(upstream: Upstream, known: Places) -> Iterator[Finding]:
         return
     hashes = balancing.type in HASHES
     if hashes and balancing.key is None:
-        text = f"missing; {balancing.type} hashes it: write {_KEY_FORMS}"
+        text = f"missing; {balancing.type} hashes it: write {_KEY.expected}"
         yield Finding(f"{here}.key", text)
     elif balancing.key is not None and not hashes:
         text = f"{balancing.type} hashes nothing; remove key, or write type: ring-hash"

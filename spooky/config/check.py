@@ -17,7 +17,7 @@ from spooky.config.balancing_tables import balancing_notices, check_balancing
 from spooky.config.certs import judge_dates, load_identities
 from spooky.config.check_admission import check_admission
 from spooky.config.check_repeats import check_repeats, repeats_notices
-from spooky.config.check_routes import check_routes
+from spooky.config.check_routes import all_routes, check_routes
 from spooky.config.contents import find_unreadable
 from spooky.config.document import Finding, Places, key_of_upstream, parent
 from spooky.config.failing_tables import check_circuit_breaker, check_passive_health
@@ -85,6 +85,8 @@ def _rate_limits(config: Config) -> Iterator[tuple[str, tuple[RateLimit, ...]]]:
     yield "rate_limits", config.rate_limits
     for upstream in config.upstream:
         yield f"{key_of_upstream(upstream.name)}.rate_limits", upstream.rate_limits
+    for key, route in all_routes(config):
+        yield f"{key}.rate_limits", route.rate_limits
 
 
 def _check_limits(limits: Limits, known: Places) -> Iterator[Finding]:
@@ -114,6 +116,22 @@ def notices(config: Config) -> Iterator[Finding]:
         elif has_tls and not upstream.tls.verify:
             text = "off: anybody who answers at their addresses is taken for these backends"
             yield Finding(f"{key}.tls.verify", text)
+    yield from _zone_notices(config)
+
+
+def _zone_notices(config: Config) -> Iterator[Finding]:
+    """Find zones that nothing is compared with."""
+    zones = [
+        (f"{key_of_upstream(upstream.name)}.backends[{place}].zone", backend.zone)
+        for upstream in config.upstream
+        for place, backend in enumerate(upstream.backends)
+        if backend.zone is not None
+    ]
+    if config.zone is None:
+        for key, _ in zones[:1]:
+            yield Finding(key, "has no effect: the instance has none, write zone at the top too")
+    elif config.zone not in {zone for _, zone in zones}:
+        yield Finding("zone", f"has no effect: no backend stands in {config.zone}")
 
 
 # --- listeners --------------------------------------------------------------------------------

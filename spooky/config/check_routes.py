@@ -26,7 +26,7 @@ _NO_ROUTE = "missing; write {path_prefix: /} to take every request"
 
 def check_routes(config: Config, known: Places) -> Iterator[Finding]:
     """Find routes that contradict each other or themselves."""
-    routes = dict(_all_routes(config))
+    routes = dict(all_routes(config))
     sound = {key: route for key, route in routes.items() if known.is_sound(key)}
     yield from _check_against_each_other(sound)
     for key, route in sound.items():
@@ -41,7 +41,8 @@ def check_routes(config: Config, known: Places) -> Iterator[Finding]:
         yield from _check_reached(config, known)
 
 
-def _all_routes(config: Config) -> Iterator[tuple[str, Route]]:
+def all_routes(config: Config) -> Iterator[tuple[str, Route]]:
+    """List the routes of upstreams and of the top level, each with its key in the file."""
     for upstream in config.upstream:
         for index, route in enumerate(upstream.routes):
             yield f"{key_of_upstream(upstream.name)}.route[{index}]", route
@@ -110,7 +111,7 @@ def _named(key: str, route: Route) -> Iterator[tuple[str, str]]:
 
 def _check_reached(config: Config, known: Places) -> Iterator[Finding]:
     """An upstream that no route leads to was meant to have one."""
-    led_to = {name for key, route in _all_routes(config) for _, name in _named(key, route)}
+    led_to = {name for key, route in all_routes(config) for _, name in _named(key, route)}
     for upstream in config.upstream:
         key = f"{key_of_upstream(upstream.name)}.route"
         if not upstream.routes and upstream.name not in led_to and known.is_sound(key):

@@ -4,6 +4,8 @@ Declarations like those of `tables.py`, of which they are a part.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 from spooky.config.document import Finding, Places
 from spooky.config.failing import NO_PASSIVE_HEALTH, CircuitBreaker, PassiveHealth
@@ -15,6 +17,23 @@ _IN_A_ROW = integer(0, 1_000_000)
 _WINDOW = duration(0.1, _DAY)
 _TIME_AWAY = duration(0.1, _DAY)
 _REQUESTS = integer(1, 1_000_000)
+
+
+def _passive_health(values: dict[str, Any]) -> PassiveHealth:
+    passive = PassiveHealth(**values)
+    longest = max(passive.max_ejection_time, passive.ejection_time)
+    return passive if "max_ejection_time" in values else replace(passive, max_ejection_time=longest)
+
+
+def _circuit_breaker(values: dict[str, Any]) -> CircuitBreaker:
+    """Let what is not said follow what is: `trials: 1` alone means one success."""
+    breaker = CircuitBreaker(**values)
+    following: dict[str, Any] = {
+        "max_open_time": max(breaker.max_open_time, breaker.open_time),
+        "trial_successes": min(breaker.trial_successes, breaker.trials),
+    }
+    return replace(breaker, **{key: v for key, v in following.items() if key not in values})
+
 
 PASSIVE_HEALTH = OrOff(
     Section(
@@ -33,6 +52,7 @@ PASSIVE_HEALTH = OrOff(
             "max_ejection_time": Field(_TIME_AWAY),
             "max_ejection_percent": Field(integer(1, 100)),
         },
+        _passive_health,
     ),
     NO_PASSIVE_HEALTH,
 )
@@ -49,6 +69,7 @@ CIRCUIT_BREAKER = Section(
         "trials": Field(integer(1, 1_000_000)),
         "trial_successes": Field(integer(1, 1_000_000)),
     },
+    _circuit_breaker,
 )
 
 

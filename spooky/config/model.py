@@ -229,7 +229,7 @@ class Upstream:
     backend_limits: BackendLimits = field(default_factory=BackendLimits)
     """What each of its backends gets at most."""
     rate_limits: tuple[RateLimit, ...] = ()
-    """How many requests may pass, over and above the limits for all upstreams."""
+    """How many requests may pass, over and above those of the top level."""
     retries: Retries = field(default_factory=Retries)
     """When a request is tried again."""
     hedging: Hedging | None = None
@@ -314,9 +314,9 @@ class Limits:
     backend_idle_timeout: float = 60.0
     """After which an unused backend connection is closed."""
     backend_ping_interval: float = 15.0
-    """Silence after which a backend connection in use is probed by PING; 0: never."""
+    """Silence after which a backend connection in use is probed by PING at the latest; 0: never."""
     backend_ping_timeout: float = 5.0
-    """How long the answer to that PING may take."""
+    """How much longer the silence may last then; beyond it the connection is given up."""
     backend_rows: int = 256
     """Different backends (by scheme and address) that shared memory has room for, with those of
     older configurations whose workers still drain. Fixed when the master starts."""
@@ -356,7 +356,7 @@ class Config:
     dns: Dns = field(default_factory=Dns)
     """How names of backends are looked up, again and again at their time to live."""
     rate_limits: tuple[RateLimit, ...] = ()
-    """How many requests may pass, whichever upstream serves them."""
+    """How many requests may pass, whichever route takes them."""
     steering: str = "auto"
     """How datagrams reach the worker that owns their connection. `kernel`: by a classic BPF program
     on the sockets; it is an error where none can be attached. `userspace`: handed over between

@@ -81,10 +81,14 @@ def _percent(high: int) -> Scalar:
 
 
 def _build(values: dict[str, Any]) -> HealthCheck:
+    """Let what is not said follow what is, so that no default contradicts a word of the file."""
     check = HealthCheck(**values)
+    following: dict[str, Any] = {"timeout": min(check.timeout, check.interval)}
     if "max_cooldown" in values:
-        return check
-    return replace(check, max_cooldown=max(check.max_cooldown, check.cooldown))
+        following["cooldown"] = min(check.cooldown, check.max_cooldown)
+    else:
+        following["max_cooldown"] = max(check.cooldown, check.max_cooldown)
+    return replace(check, **{key: v for key, v in following.items() if key not in values})
 
 
 def _parts(check: HealthCheck) -> dict[str, Any]:

@@ -47,8 +47,9 @@ class RateLimit:
     rate: Rate
     """How many requests in how long, such as `100/s`, `30/m`, `1000/h` or `5000/d`."""
     key: str = "client_ip"
-    """What is counted apart: `client_ip`, `cid` (the client's connection), `header:NAME` (requests
-    without it are not limited), `upstream`, or `all` for one count of everything."""
+    """What is counted apart: `client_ip`, `cid` (the client's connection), `header:NAME`,
+    `cookie:NAME`, `query:NAME` (requests without it are not limited), `path`, `authority`,
+    `upstream`, `backend` (of which another is asked then), or `all` for one count of everything."""
     algorithm: str = TOKEN_BUCKET
     """`token-bucket`, `leaky-bucket` or `sliding-window`."""
     burst: int | None = None

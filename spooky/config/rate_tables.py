@@ -18,6 +18,7 @@ from spooky.config.rate_limits import (
     Rate,
     RateLimit,
 )
+from spooky.config.request_keys import request_key
 from spooky.config.scalars import OFF_JSON, OFF_WORDS, Json, Scalar, boolean, choice, integer, text
 from spooky.config.shapes import Field, ListOf, Section
 
@@ -25,11 +26,10 @@ Findings: TypeAlias = Iterator[Finding]
 
 MOST_A_UNIT = 1_000_000
 MOST_BURST = 100_000
+MOST_LIMITS = 512
 LONGEST_WAIT_S = 60
 
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(s|m|h|d)")
-_HEADER = re.compile(r"header:[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_KEYS = ("client_ip", "cid", "upstream", "all")
 
 
 def _rate() -> Scalar:
@@ -44,19 +44,6 @@ def _rate() -> Scalar:
 
     json: Json = {"type": "string", "pattern": f"^[1-9][0-9]*/({'|'.join(UNITS_NS)})$"}
     return Scalar(expected, parse, json, Rate(1, "s"), str)
-
-
-def _key() -> Scalar:
-    expected = "client_ip, cid, header:NAME, upstream or all"
-
-    def convert(given: str) -> str:
-        if given in _KEYS:
-            return given
-        if _HEADER.fullmatch(given):
-            return given.lower()
-        raise UnfitError
-
-    return text(expected, convert=convert)
 
 
 def _network() -> Scalar:
@@ -95,7 +82,7 @@ RATE_LIMIT = Section(
             "missing; it is in logs and in the RateLimit fields",
         ),
         "rate": Field(_rate(), "missing; write a rate such as 100/s"),
-        "key": Field(_key()),
+        "key": Field(request_key("upstream", "backend", "all", aliases={})),
         "algorithm": Field(choice([TOKEN_BUCKET, LEAKY_BUCKET, SLIDING_WINDOW])),
         "burst": Field(integer(0, MOST_BURST)),
         "delay": Field(_delay()),
@@ -113,6 +100,9 @@ def check_rate_limits(lists: Iterable[tuple[str, Sequence[RateLimit]]], known: P
     """Find what contradicts itself in lists of limits, each with its key in the file."""
     first: dict[str, str] = {}
     for key, limits in lists:
+        if len(first) + len(limits) > MOST_LIMITS:
+            yield Finding(key, f"more than {MOST_LIMITS} rate limits in all: take some out")
+            return
         for number, limit in enumerate(limits):
             here = f"{key}[{number}]"
             if known.is_sound(f"{here}.name"):
@@ -121,6 +111,25 @@ def check_rate_limits(lists: Iterable[tuple[str, Sequence[RateLimit]]], known: P
                     yield Finding(f"{here}.name", f"{limit.name} is already the name of {taken}")
             if known.is_sound(here):
                 yield from _check(limit, here)
+                if limit.key == "backend":
+                    yield from _check_backend(limit, here, key)
+
+
+def _check_backend(limit: RateLimit, here: str, key: str) -> Findings:
+    """A limit of backends says nothing to clients and holds nobody: another backend is asked."""
+    if ".route" in key or key.startswith("routes"):
+        text = "a route has no backends: move the limit to the upstream, or count something else"
+        yield Finding(f"{here}.key", text)
+    if limit.headers != "refused":
+        text = "what a backend has left is not what a client has: leave it out"
+        yield Finding(f"{here}.headers", text)
+    if (
+        limit.delay is not None
+        and limit.delay < (limit.burst or 0)
+        and limit.algorithm == LEAKY_BUCKET
+    ):
+        text = "expected off: a limit of backends holds no request back, it asks another backend"
+        yield Finding(f"{here}.delay", text)
 
 
 def _check(limit: RateLimit, here: str) -> Findings:

@@ -10,6 +10,7 @@ from spooky.config.document import Word
 from spooky.config.names import UnfitError
 from spooky.config.pairs import LongText, NamedValues, ShortOr
 from spooky.config.patterns import parse_pattern
+from spooky.config.rate_tables import RATE_LIMIT
 from spooky.config.routes import (
     HeaderChanges,
     Match,
@@ -162,6 +163,7 @@ _ROUTE: dict[str, Field] = {
     "request_headers": Field(HEADER_CHANGES),
     "response_headers": Field(HEADER_CHANGES),
     "mirror": Field(MIRROR),
+    "rate_limits": Field(ListOf(RATE_LIMIT)),
 }
 
 

@@ -7,6 +7,8 @@ stands in; a `Rule` of the top level leads to several, or answers by itself.
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spooky.config.rate_limits import RateLimit
+
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -131,9 +133,12 @@ class Route:
     request_headers: HeaderChanges = field(default_factory=HeaderChanges)
     """What is done to the fields of the request, after all that Spooky does by itself."""
     response_headers: HeaderChanges = field(default_factory=HeaderChanges)
-    """What is done to the fields of the response, after all that Spooky does by itself."""
+    """What is done to the fields of the response, after all that Spooky does by itself; of an error
+    of its own, to those that do not say what its content is."""
     mirror: Mirror | None = None
     """Where copies of the requests go."""
+    rate_limits: tuple[RateLimit, ...] = ()
+    """How many requests may pass, over and above the limits of the upstream and of all."""
 
     @property
     def asks(self) -> tuple[object, ...]:

@@ -18,6 +18,17 @@ def backend_limit(upstream: Upstream, backend: Backend) -> str:
     return f"backend {upstream.name} {backend.identity}"
 
 
+def rate_limits(config: Config) -> list[str]:
+    """List the names of all rate limits."""
+    routes = [route for upstream in config.upstream for route in upstream.routes]
+    lists = (
+        config.rate_limits,
+        *(upstream.rate_limits for upstream in config.upstream),
+        *(route.rate_limits for route in (*routes, *config.routes)),
+    )
+    return [limit.name for limits in lists for limit in limits]
+
+
 def shared_limits(config: Config) -> dict[str, int]:
     """List them by name with what may be in flight, 0 where only something else is limited."""
     found = {}

@@ -5,13 +5,15 @@ its own row and what the rows of the backends have of it. SIGQUIT and SIGTERM en
 after the answers that are under way; SIGUSR1 reopens the log. It is the last to go at shutdown, so
 that `/ready` says 503 for as long as workers drain.
 
-A rule: a fault in the prober ends the process, for the master starts another one.
+A rule: a fault in any of its duties ends the process, for the master starts another one.
 """
 
 import asyncio
 import logging
 import os
 import signal
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 from spooky import log as logs
 from spooky.errors import ExitCode
@@ -59,29 +61,31 @@ class Keeper:
         if self._spec.admin is not None:
             server = await asyncio.start_server(self._endpoint.serve, sock=self._spec.admin)
         control = await self._listen_to_operators()
-        beat = loop.create_task(self._beat())
-        spec = self._spec
-        eligibility = Eligibility(spec.config, spec.memory.backends, spec.backend_rows)
-        watch = loop.create_task(eligibility.watch())
-        outliers = Outliers(spec.config, spec.memory, spec.backend_rows)
-        judge = loop.create_task(outliers.run())
-        probing = loop.create_task(Prober(self._spec).run())
+        duties = [loop.create_task(duty) for duty in self._duties()]
         self._announce()
         leaving = loop.create_task(self._leave.wait())
-        await asyncio.wait((leaving, probing), return_when=asyncio.FIRST_COMPLETED)
-        if probing.done():
-            await probing
-        probing.cancel()
+        await asyncio.wait((leaving, *duties), return_when=asyncio.FIRST_COMPLETED)
+        for duty in duties:
+            if duty.done():
+                await duty
         self._row.set(Column.STATE, ProcessState.DRAINING)
-        judge.cancel()
         if control is not None:
             control.close()
         if server is not None:
             server.close()
         await self._drain()
-        beat.cancel()
-        watch.cancel()
+        # Not before: until another keeper is there, nobody else looks after the backends.
+        for duty in duties:
+            duty.cancel()
         return ExitCode.OK
+
+    def _duties(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """List what it does over and over, none of which ends by itself."""
+        spec = self._spec
+        yield self._beat()
+        yield Eligibility(spec.config, spec.memory.backends, spec.backend_rows).watch()
+        yield Outliers(spec.config, spec.memory, spec.backend_rows).run()
+        yield Prober(spec).run()
 
     async def _listen_to_operators(self) -> asyncio.Server | None:
         spec = self._spec

@@ -32,6 +32,7 @@ _EVIDENCE: Final = (
     TrafficColumn.CONNECT_FAILURES,
     TrafficColumn.TIMEOUTS,
     TrafficColumn.RESETS,
+    TrafficColumn.ANSWERS,
     TrafficColumn.ANSWER_TIME_US,
 )
 """What a `Tally` is made of, in its order, with its errors in two."""

@@ -16,7 +16,7 @@ from typing import Any
 from spooky import log as logs
 from spooky.config.account import Credentials, find_credentials
 from spooky.config.model import Config
-from spooky.config.shared_limits import shared_limits
+from spooky.config.shared_limits import rate_limits, shared_limits
 from spooky.handover import KeeperMain, KeeperSpec, SharedKeys, WorkerMain, WorkerSpec
 from spooky.master.control import ControlSocket
 from spooky.master.sockets import Crew, Sockets
@@ -64,6 +64,8 @@ class Blueprint:
     """Where shared memory has each backend, by its identity."""
     limit_rows: Mapping[str, int]
     """Where it has each limit that workers share, by its name."""
+    rate_rows: Mapping[str, int]
+    """Where it has the counts of each rate limit, by its name."""
 
     @property
     def config(self) -> Config:
@@ -155,7 +157,8 @@ class Estate:
         credentials = find_credentials(resolved.config)
         rows = self.memory.backends.assign(identities_of([resolved.config]))
         limits = self.memory.limits.assign(shared_limits(resolved.config))
-        return Blueprint(resolved, credentials, rows, limits)
+        rates = self.memory.rate_counts.assign(rate_limits(resolved.config))
+        return Blueprint(resolved, credentials, rows, limits, rates)
 
     def worker_birth(
         self, child: Child, blueprint: Blueprint, crew: Crew, shed: Callable[[Child], None]
@@ -179,6 +182,7 @@ class Estate:
             session_keys=blueprint.resolved.session_keys,
             backend_rows=blueprint.backend_rows,
             limit_rows=blueprint.limit_rows,
+            rate_rows=blueprint.rate_rows,
             ready_fd=child.ready_writer,
             memory=self.memory,
         )

@@ -12,7 +12,7 @@ from typing import Final
 from spooky import log as logs
 from spooky.config.files import files_of
 from spooky.config.model import Config
-from spooky.config.shared_limits import shared_limits
+from spooky.config.shared_limits import rate_limits, shared_limits
 from spooky.errors import ConfigError, SpookyError, StartupError
 from spooky.master.bind import Address
 from spooky.master.blueprint import Blueprint, Estate, Program, Resolved, identities_of
@@ -179,6 +179,8 @@ class Rollout:
             self._estate.memory.release_backends(identities_of(configs))
             names = {name for config in configs for name in shared_limits(config)}
             self._estate.memory.limits.release(names)
+            names = {name for config in configs for name in rate_limits(config)}
+            self._estate.memory.rate_counts.release(names)
 
     def _describe_backends(self, generation: Generation) -> None:
         """Enter in shared memory what the configuration that serves says of its backends."""

@@ -99,7 +99,7 @@ class Breaker:
         self._run = self._looks = 0
         """Failures in a row, and in how many looks they were seen."""
         self._mark = Tally()
-        """The sums when the window, or the round of trials, began."""
+        """The sums when the window, or the first round of trials, began."""
         self._window_began = 0.0
 
     @property
@@ -175,7 +175,8 @@ class Breaker:
             case State.CLOSED:
                 openings = 0
         self._status = BreakerStatus(state, now + length if length else 0.0, number, openings)
-        self._begin(tally, now)
+        if state is not before.state:
+            self._begin(tally, now)
 
     def _open_time(self, openings: int) -> float:
         doublings = min(openings - 1, 30)

@@ -68,9 +68,7 @@ def _failing(busy: Mapping[int, Tally], factor: float) -> dict[int, str]:
 
 def _slow(busy: Mapping[int, Tally], factor: float) -> dict[int, str]:
     means = {
-        place: tally.answer_time_us / tally.answers
-        for place, tally in busy.items()
-        if tally.answers
+        place: tally.answer_time_us / tally.begun for place, tally in busy.items() if tally.begun
     }
     if len(means) < 2:
         return {}

@@ -25,7 +25,7 @@ class PeakEwma:
 
     def observe(self, latency: float, now: float) -> None:
         """Take a latency of at least 0 seconds, seen at `now`."""
-        if latency >= self._value or self._value == 0.0:
+        if latency >= self._value:
             self._value = latency
         else:
             kept = self._kept(now)

@@ -1,8 +1,8 @@
-"""What a request is bound to a backend by: its client, its connection, or something that it says.
+"""What a request is told from others by: its client, its connection, or something that it says.
 
-A key is read from the configuration once. A request that lacks what the key names is taken by its
-client's address, so that those do not all go to one backend. Nothing is decoded: two spellings of
-a value are two values.
+A key is read from the configuration once. Where a backend is chosen by it, a request that lacks
+what the key names is taken by its client's address, so that those do not all go to one backend.
+Nothing is decoded: two spellings of a value are two values.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,6 +62,10 @@ class HashKey:
         value = connection if self._by_connection else self._find and self._find(asked)
         return client.encode() if value is None else value
 
+    def find(self, asked: Asked, client: str, connection: bytes) -> bytes | None:
+        """Return the same of a request that has what the key names, None of one that lacks it."""
+        return self.value(asked, client, connection) if self._find is None else self._find(asked)
+
 
 def hash_of(value: bytes) -> int:
     """Return 64 bits of a value, the same in every process."""
@@ -83,8 +87,7 @@ def _finder(text: str) -> _Find | None:
         case "path":
             return lambda asked: asked.path.partition(b"?")[0]
         case "authority":
-            host = _header(b"host")
-            return lambda asked: asked.authority.lower() or host(asked)
+            return _authority
     if text not in {_OF_CLIENT, _OF_CONNECTION}:
         raise ValueError(f"no key {text!r}; there are {FORMS}")
     return None
@@ -95,6 +98,12 @@ def _header(name: bytes) -> _Find:
         return next((value for field, value in asked.headers if field == name), None)
 
     return find
+
+
+def _authority(asked: Asked) -> bytes | None:
+    host = next((value for name, value in asked.headers if name == b"host"), None)
+    found = asked.authority or host
+    return None if found is None else found.lower()
 
 
 def _cookie(name: bytes) -> _Find:

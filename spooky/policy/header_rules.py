@@ -22,6 +22,16 @@ UNTOUCHABLE = frozenset(
 """What belongs to one hop (RFC 9110 section 7.6.1, RFC 9114 section 4.2), frames a message, or has
 a place of its own, as the host has in `rewrite`."""
 
+OF_CONTENT = frozenset(
+    (
+        *(b"content-type", b"content-encoding", b"content-language", b"content-location"),
+        *(b"content-disposition", b"content-range", b"accept-ranges", b"etag", b"last-modified"),
+        *(b"cache-control", b"cdn-cache-control", b"expires", b"pragma", b"age"),
+    )
+)
+"""What says of a response's content what it is and how long it may be kept (RFC 9110 section 8,
+RFC 9111, RFC 9213): what is right for what a route serves is wrong for an error in its place."""
+
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
@@ -70,6 +80,12 @@ class HeaderRules:
         for name, template in self.written:
             kept.append((name, render(template, values)))
         return kept
+
+    def without(self, names: frozenset[bytes]) -> "HeaderRules | None":
+        """Return the rules that are not for these fields; None where there are no others."""
+        removed = self.removed - names
+        written = tuple(field for field in self.written if field[0] not in names)
+        return HeaderRules(removed, written) if removed or written else None
 
 
 def make_header_rules(

@@ -32,8 +32,10 @@ class Tally:
     timeouts: int = 0
     resets: int = 0
     """The stream was reset, the connection lost, or the answer not one of HTTP."""
+    begun: int = 0
+    """Answers that have begun, whatever became of them."""
     answer_time_us: int = 0
-    """The sum of the times until the answer began, of all that were answered."""
+    """The sum of the times until these began."""
 
     def since(self, before: "Tally") -> "Tally":
         """Say what was added; a sum that fell was begun anew, and counts as it stands."""
@@ -45,6 +47,7 @@ class Tally:
             _added(self.connect_failures, before.connect_failures),
             _added(self.timeouts, before.timeouts),
             _added(self.resets, before.resets),
+            _added(self.begun, before.begun),
             _added(self.answer_time_us, before.answer_time_us),
         )
 

@@ -3,22 +3,27 @@
 Owns the layout. What the cells of a row mean, whom a row is for and what follows is the business
 of `worker/meters.py`. The rule: of each row every process has three cells of its own, its lane, and
 writes no others, so no count is ever lost; a lane outlives its process, and the next one in the
-slot goes on with it. Lanes lie in blocks of eight; blocks that no process uses are left a hole.
+slot goes on with it.
 
-A row is read whole, in the order of the columns, and a writer writes its cells in the opposite
-order: who sees what a process used sees what came before it as well.
+Lanes lie in blocks, of 8, 8, 16, 32, 64 and 128: a block that no process uses is left a hole, and
+few reads are enough for many processes. Of a block a row has its columns one after the other.
+
+A block is read in the order of the columns, and a writer writes its cells in the opposite order:
+who sees what a process used sees what came before it as well.
 """
 
+from collections.abc import Callable
 from enum import IntEnum
 from struct import Struct
-from typing import Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 LANES: Final = 8
-_BLOCK_CELLS: Final = 3 * LANES
-_BLOCK_OCTETS: Final = 8 * _BLOCK_CELLS
-_BLOCK: Final = Struct(f"@{_BLOCK_CELLS}Q")
-"""In the machine's own form, in which each cell is read whole."""
+"""Those of the first block; the others double what there is."""
+_CELL: Final = 8
+_COLUMNS: Final = 3
 _HEADER_CELLS: Final = 8
+_FIRST_BLOCK: Final = Struct(f"@{_COLUMNS * LANES}Q")
+"""In the machine's own form, in which each cell is read whole."""
 
 
 class RateColumn(IntEnum):
@@ -35,6 +40,19 @@ Lanes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """A row as it was, by columns."""
 
 
+class Block(NamedTuple):
+    """So many lanes of all rows: where they are in the table, in octets, and how they are read."""
+
+    start: int
+    """Where the first row begins."""
+    stride: int
+    """From one row to the next."""
+    column: int
+    """From one column to the next."""
+    unpack: Callable[[bytes], tuple[Any, ...]]
+    """Reads a column."""
+
+
 class RateTable:
     """Rows for keys, with a lane for each process."""
 
@@ -42,12 +60,20 @@ class RateTable:
         """Take `cells_needed(rows, processes)` cells, that are all 0 in a new table."""
         self._header = cells[:_HEADER_CELLS]
         self._cells = cells[_HEADER_CELLS:]
+        self.octets = self._cells.cast("B")
         self.rows = rows
+        self._blocks: tuple[int, list[Block]] = (-1, [])
+        """Those of so many processes."""
 
     @staticmethod
     def cells_needed(rows: int, processes: int) -> int:
         """Say how many cells a table takes."""
-        return _HEADER_CELLS + rows * _BLOCK_CELLS * -(-processes // LANES)
+        return _HEADER_CELLS + rows * _COLUMNS * sum(size for _, size in _blocks(processes))
+
+    @property
+    def processes(self) -> int:
+        """How many lanes may have been written."""
+        return self._header[0]
 
     def open(self, process: int) -> None:
         """Let readers look at the lane of a process, before it starts; only the master may."""
@@ -55,43 +81,70 @@ class RateTable:
 
     def read(self, row: int) -> Lanes:
         """Read a row: each column over all processes."""
-        start = row * _BLOCK_OCTETS
-        cells = _BLOCK.unpack_from(self._cells, start)
-        processes = self._header[0]
-        if processes < LANES:
-            end = LANES + processes
-            return cells[:processes], cells[LANES:end], cells[2 * LANES : end + LANES]
-        first, second, claims = cells[:LANES], cells[LANES : 2 * LANES], cells[2 * LANES :]
-        stride = self.rows * _BLOCK_OCTETS
-        for block in range(1, -(-processes // LANES)):
-            cells = _BLOCK.unpack_from(self._cells, start + block * stride)
-            first += cells[:LANES]
-            second += cells[LANES : 2 * LANES]
-            claims += cells[2 * LANES :]
+        columns: tuple[list[int], ...] = ([], [], [])
+        for block in self.blocks():
+            for number, column in enumerate(columns):
+                start = block.start + row * block.stride + number * block.column
+                octets = self.octets[start : start + block.column]
+                column.extend(block.unpack(octets.tobytes()))
+        first, second, claims = (tuple(column[: self.processes]) for column in columns)
         return first, second, claims
+
+    def read_first(self, row: int) -> tuple[int, ...]:
+        """Read what a row has in the first block, the columns one after the other."""
+        return _FIRST_BLOCK.unpack_from(self._cells, row * _FIRST_BLOCK.size)
+
+    def blocks(self) -> list[Block]:
+        """List where the lanes in use are."""
+        processes, blocks = self._blocks
+        if processes != self._header[0]:
+            processes = self._header[0]
+            blocks = [self._block(first, size) for first, size in _blocks(processes)]
+            self._blocks = processes, blocks
+        return blocks
 
     def lane(self, process: int) -> "RateLane":
         """Give a process the cells that are its own."""
-        block, place = divmod(process, LANES)
-        return RateLane(self._cells[block * self.rows * _BLOCK_CELLS :], place)
+        first, size = _blocks(process + 1)[-1]
+        return RateLane(self._cells[self._start(first) :], size, process - first)
+
+    def _start(self, first: int) -> int:
+        """Say with which cell the block begins of which `first` is the first lane."""
+        return self.rows * _COLUMNS * first
+
+    def _block(self, first: int, size: int) -> Block:
+        column = size * _CELL
+        return Block(
+            self._start(first) * _CELL, _COLUMNS * column, column, Struct(f"@{size}Q").unpack
+        )
 
 
 class RateLane:
     """The cells of one process, which only it writes."""
 
-    __slots__ = ("_cells", "_place")
+    __slots__ = ("_block", "_place", "_size")
 
-    def __init__(self, cells: "memoryview[int]", place: int) -> None:
-        self._cells = cells
+    def __init__(self, block: "memoryview[int]", size: int, place: int) -> None:
+        """Take a block of so many lanes, and the place in it."""
+        self._block = block
+        self._size = size
         self._place = place
 
     def get(self, row: int, column: int) -> int:
         """Read a cell of one's own."""
-        return self._cells[row * _BLOCK_CELLS + column * LANES + self._place]
+        return self._block[(row * _COLUMNS + column) * self._size + self._place]
 
     def set(self, row: int, column: int, value: int) -> None:
         """Write it; `value` is 0 to 2**64 - 1."""
-        self._cells[row * _BLOCK_CELLS + column * LANES + self._place] = value
+        self._block[(row * _COLUMNS + column) * self._size + self._place] = value
+
+
+def _blocks(processes: int) -> list[tuple[int, int]]:
+    """List the blocks for so many processes: the first lane of each, and how many there are."""
+    blocks = [(0, LANES)]
+    while (end := sum(blocks[-1])) < processes:
+        blocks.append((end, end))
+    return blocks
 
 
 def private_table(rows: int) -> RateTable:

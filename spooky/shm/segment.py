@@ -18,12 +18,13 @@ from spooky.shm.instance import Instance
 from spooky.shm.limits import LimitTable
 from spooky.shm.notes import Notes
 from spooky.shm.processes import SLOT_LIMIT, ProcessTable
+from spooky.shm.rate_counts import RateCounts
 from spooky.shm.rates import RateTable
 from spooky.shm.traffic import TrafficTable
 
 NAME: Final = "spooky"
 CELL_BYTES: Final = 8
-MAGIC: Final = 0x53504F4F4B590004
+MAGIC: Final = 0x53504F4F4B590005
 """`SPOOKY` and the version of the layout: who attaches to another one must not guess."""
 _BACKEND_ROWS: Final = 1
 """The cell of the header that says how many rows for backends there are."""
@@ -55,7 +56,8 @@ class SharedMemory:
         self.traffic = TrafficTable(parts[5], SLOT_LIMIT, rows)
         self.buckets = RateTable(parts[6], rates)
         self.windows = RateTable(parts[7], rates)
-        self.notes = Notes(parts[8])
+        self.rate_counts = RateCounts(parts[8], SLOT_LIMIT)
+        self.notes = Notes(parts[9])
 
     @classmethod
     def create(cls, backend_rows: int, rate_rows: int = RATE_ROWS) -> "SharedMemory":
@@ -111,6 +113,7 @@ def _sizes(backend_rows: int, rate_rows: int) -> tuple[int, ...]:
         TrafficTable.cells_needed(SLOT_LIMIT, backend_rows),
         RateTable.cells_needed(rate_rows, SLOT_LIMIT),
         RateTable.cells_needed(rate_rows, SLOT_LIMIT),
+        RateCounts.cells_needed(SLOT_LIMIT),
         Notes.CELLS,
     )
 

@@ -63,16 +63,13 @@ class TrafficColumn(IntEnum):
     BAD_STATUSES = 29
     """Failures by a status that the configuration lists for retries."""
     ANSWER_TIME_US = 28
-    """The sum of the times from sending to the backend until its answer began, of those that are
-    among `SUCCESSES` and `ERROR_RESPONSES`."""
+    """The sum of the times from sending to the backend until these `ANSWERS` began. Written before
+    their number."""
     UNDER_WAY = 32
     """Gauge of attempts that have begun and are not over, of upstreams whose balancer asks for it;
     in contrast to the other gauges it is never late."""
     ANSWERS = 33
-    """Answers that have begun, of upstreams whose balancer asks for their latency."""
-    ANSWER_WAIT_US = 34
-    """The sum of the times from sending to the backend until these began. Written before their
-    number."""
+    """Answers that have begun, whatever became of them; written at that moment, not at the end."""
 
 
 GAUGES: Final = (

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from spooky.shm.limits import Limit
+from spooky.shm.rate_counts import RateCount
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,8 @@ class RateLimitStatus:
     refused: int
     spared: int
     """Requests that only a dry run let pass."""
+    limits: tuple[RateCount, ...]
+    """Each of those that a configuration in use has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ _BACKEND: Final = (
     *("REQUESTS", "FAILURES", "RETRIES", "MEAN TIME"),
 )
 _LIMIT: Final = ("LIMIT", "IN FLIGHT", "OF", "WAITING")
+_RATE_LIMIT: Final = ("RATE LIMIT", "ADMITTED", "REFUSED", "SPARED")
 _AILING: Final = frozenset({"degraded", "unhealthy", "recovering"})
 _GENERATION: Final = ("GENERATION", "STATE", "WORKERS", "READY")
 
@@ -65,6 +66,12 @@ def as_table(snapshot: Snapshot) -> str:
             for one in snapshot.limits
         ]
         parts.append(_align(_LIMIT, rows))
+    if limits.limits:
+        counts = [
+            (one.name, str(one.admitted), str(one.refused), str(one.spared))
+            for one in limits.limits
+        ]
+        parts.append(_align(_RATE_LIMIT, counts))
     if ailments := [text for one in snapshot.backends if (text := _ailment(one))]:
         parts.append("\n".join(ailments))
     return "\n\n".join(parts)

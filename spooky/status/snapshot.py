@@ -59,6 +59,7 @@ def take(pid: int, memory: SharedMemory) -> Snapshot:
         rate_limits=RateLimitStatus(
             refused=memory.processes.total(Column.RATE_LIMITED_TOTAL),
             spared=memory.processes.total(Column.RATE_SPARED_TOTAL),
+            limits=tuple(memory.rate_counts.all()),
         ),
         generations=generations,
         workers=workers,

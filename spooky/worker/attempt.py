@@ -5,7 +5,7 @@ which decides. A try that was cancelled tells nothing more.
 """
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from spooky.errors import H2Code, Kind
 from spooky.protocol.messages import (
@@ -16,11 +16,15 @@ from spooky.protocol.messages import (
     ResponseHead,
     Trailers,
 )
+from spooky.shm.traffic import TrafficColumn
 from spooky.worker.backend import BackendStream
 from spooky.worker.backend_stream import StreamEvent
 from spooky.worker.load import Load
 from spooky.worker.pool import Ticket
 from spooky.worker.upstreams import Target
+
+_ANSWERS: Final = int(TrafficColumn.ANSWERS)
+_ANSWER_TIME: Final = int(TrafficColumn.ANSWER_TIME_US)
 
 
 class Trying(Protocol):
@@ -67,6 +71,14 @@ class Attempt:
         self.answered_at = 0.0
         """When the head of the response came; 0: it did not."""
 
+    def answered(self, now: float) -> None:
+        """Note that the head of the response has come, and tell everybody how soon."""
+        self.answered_at = now
+        cells = self.target.cells
+        if cells is not None:
+            cells[_ANSWER_TIME] += max(0, round((now - self.sent_at) * 1e6))
+            cells[_ANSWERS] += 1
+
     def start(self, head: RequestHead) -> None:
         """Ask the backend's pool; what comes of it may be told before this returns."""
         if self.target.load is not None:
@@ -104,26 +116,21 @@ class Attempt:
 
     def on_event(self, event: StreamEvent) -> None:
         """Hand on what the backend did."""
-        if self._load is not None:
-            self._count_event(self._load, event)
+        if self._load is not None and _is_last(event):
+            self._uncount()
         self._exchange.on_event(self, event)
 
     # --- the load of the backend -------------------------------------------------------------
-
-    def _count_event(self, load: Load, event: StreamEvent) -> None:
-        match event:
-            case ResponseHead():
-                if load.is_timed:
-                    load.answered(self.target.index, time.monotonic() - self.sent_at)
-                is_over = event.end
-            case Body():
-                is_over = event.end
-            case _:
-                is_over = isinstance(event, (Trailers, Reset, Malformed))
-        if is_over:
-            self._uncount()
 
     def _uncount(self) -> None:
         load, self._load = self._load, None
         if load is not None:
             load.gave(self.target.index)
+
+
+def _is_last(event: StreamEvent) -> bool:
+    match event:
+        case ResponseHead() | Body():
+            return event.end
+        case _:
+            return isinstance(event, (Trailers, Reset, Malformed))

@@ -33,6 +33,7 @@ from spooky.protocol.messages import (
     Writable,
 )
 from spooky.worker.backend_stream import BackendStream, StreamEvent, StreamHandler
+from spooky.worker.silence import Silence, Step
 
 __all__ = ["BackendConnection", "BackendStream", "StreamHandler"]
 
@@ -81,8 +82,8 @@ class BackendConnection(asyncio.Protocol):
         self._over = False
         self._retired = False
         self._opened = 0
-        self._heard_at = self._used_at = loop.time()
-        self._pinged_at = 0.0
+        self._used_at = now = loop.time()
+        self._silence = Silence(limits.backend_ping_interval, limits.backend_ping_timeout, now)
         self.capacity = limits.backend_streams
         """Streams that may be open at once."""
         self.closed = asyncio.Event()
@@ -128,17 +129,21 @@ class BackendConnection(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Close if unused for long, probe if silent, give up if a probe was not answered."""
         limits = self._limits
-        if not self._streams:
-            if now - self._used_at >= limits.backend_idle_timeout:
-                self.close("it was not used")
-        elif self._pinged_at:
-            if now - self._pinged_at >= limits.backend_ping_timeout:
+        if not self._streams and now - self._used_at >= limits.backend_idle_timeout:
+            self.close("it was not used")
+            return
+        match self._silence.look(now, is_awaited=bool(self._streams)):
+            case Step.PING:
+                self._engine.ping(_PING)
+                self._schedule_flush()
+            case Step.GIVE_UP:
                 self._end(f"it did not answer a PING within {limits.backend_ping_timeout:g} s")
                 self._abort()
-        elif limits.backend_ping_interval and now - self._heard_at >= limits.backend_ping_interval:
-            self._pinged_at = now
-            self._engine.ping(_PING)
-            self._schedule_flush()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it answers nothing, which a backend that is well would have done by now."""
+        return self._silence.is_suspect
 
     def retire(self) -> None:
         """Take no more requests, and end when those that are open have."""
@@ -226,8 +231,7 @@ class BackendConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on what the backend sent."""
-        self._heard_at = self._loop.time()
-        self._pinged_at = 0.0
+        self._silence.heard(self._loop.time())
         self._dispatch(self._engine.receive(data))
         self._schedule_flush()
 
@@ -291,7 +295,7 @@ class BackendConnection(asyncio.Protocol):
         self._freed = True
 
     def _on_pong(self, _event: Pong) -> None:
-        """Any octet is a sign of life; there is nothing more to a pong."""
+        self._silence.heard_pong()
 
     def _on_closed(self, event: Closed) -> None:
         self._shut(event.reason)

@@ -5,7 +5,7 @@ that it let pass is over. Gates are asked in order, and an exchange that is held
 has no backend, no stream and no connection to one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from spooky.worker.mirror import Shadow
     from spooky.worker.treatment import Treatment
     from spooky.worker.upstreams import UpstreamGroup
+
+Reply: TypeAlias = tuple[int, Headers, bytes]
+"""Status, fields and content."""
+Answer: TypeAlias = Callable[[RequestHead], Reply]
 
 
 @dataclass(slots=True)
@@ -34,7 +38,9 @@ class Call:
     client: Path
     connection: bytes
     group: "UpstreamGroup"
-    """The upstream that serves it."""
+    """The upstream that serves it, or what stands for one where its route answers by itself."""
+    own_gates: "Sequence[Gate] | None" = None
+    """What it passes in place of its upstream's gates, where its route has limits of its own."""
     session: Session | None = None
     """Which backend the client had before, where its upstream keeps sessions."""
     response_fields: Headers = field(default_factory=list)
@@ -49,8 +55,15 @@ class Call:
     """Whether it ended by a backend's fault."""
     treatment: "Treatment | None" = None
     """What its route changes of the messages, if anything."""
+    own: Answer | None = None
+    """What its route answers by itself, if it does; no backend is asked then."""
     shadow: "Shadow | None" = None
     """The copy of it that goes elsewhere, if there is one."""
+
+    @property
+    def gates(self) -> "Sequence[Gate]":
+        """The gates that it has to pass."""
+        return self.group.gates if self.own_gates is None else self.own_gates
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +138,24 @@ def give_back(call: Call, head: ResponseHead, request_id: bytes) -> Headers:
     return (
         fields if call.treatment is None else call.treatment.of_response(fields, call, request_id)
     )
+
+
+def own_answer(call: Call, request_id: bytes) -> Reply:
+    """Return what the route of a call answers by itself."""
+    assert call.own is not None
+    status, fields, content = call.own(call.head)
+    fields = [*fields, (b"x-request-id", request_id), *call.response_fields]
+    if call.treatment is not None:
+        fields = call.treatment.of_response(fields, call, request_id)
+    return status, fields, b"" if call.head.method == b"HEAD" else content
+
+
+def tell_failure(call: Call, fields: Headers, request_id: bytes) -> Headers:
+    """Return the fields for the client, of a response that tells of a failure.
+
+    What policies add takes the place of what such a response has by itself.
+    """
+    if call.response_fields:
+        names = {name for name, _ in call.response_fields}
+        fields = [field for field in fields if field[0] not in names] + call.response_fields
+    return fields if call.treatment is None else call.treatment.of_failure(fields, call, request_id)

@@ -16,21 +16,20 @@ from spooky.config import routes as settings
 from spooky.config.model import Config
 from spooky.policy.fixed_response import FixedResponse
 from spooky.policy.hashkey import HashKey
-from spooky.policy.header_rules import HeaderRules
 from spooky.policy.matchers import Condition, How, Matcher, Source
 from spooky.policy.redirect import Redirect, replace_path
 from spooky.policy.rewrite import replace_prefix
 from spooky.policy.routing import RouteTable, Rule
 from spooky.policy.split import Side, Split
 from spooky.protocol import headers
-from spooky.protocol.messages import Headers, Path, RequestHead
-from spooky.worker.call import Call
+from spooky.protocol.messages import Path, RequestHead
+from spooky.worker.call import Answer, Call, Gate, Reply
 from spooky.worker.mirror import Mirror, Places
-from spooky.worker.treatment import Treatment, make_treatment, rules_of, values_of
+from spooky.worker.treatment import Treatment, make_treatment
 from spooky.worker.upload import Upload
-from spooky.worker.upstreams import UpstreamGroup
+from spooky.worker.upstreams import NOBODY, UpstreamGroup
 
-Reply = tuple[int, Headers, bytes]
+GatesOf = Callable[[UpstreamGroup, settings.Route], tuple[Gate, ...]]
 
 
 class Asking(Protocol):
@@ -49,44 +48,35 @@ class Shares:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnAnswer:
-    """What a route answers by itself."""
-
-    reply: Callable[[RequestHead], Reply]
-    rules: HeaderRules | None
-
-
-@dataclass(frozen=True, slots=True)
 class Course:
-    """Where a route leads: exactly one of `group`, `shares` and `own` is there."""
+    """Where a route leads: exactly one of `group` and `shares` is there.
+
+    With `own` it answers by itself, and `group` has no backends, only gates.
+    """
 
     group: UpstreamGroup | None = None
     treatment: Treatment | None = None
     shares: Shares | None = None
-    own: OwnAnswer | None = None
+    own: Answer | None = None
+    gates: Mapping[str, tuple[Gate, ...]] | None = None
+    """What its requests pass, by upstream, where it has limits of its own."""
 
     def begin(
         self, head: RequestHead, host: str, client: Asking, request_id: bytes, upload: Upload
-    ) -> Call | None:
-        """Return the request as policies see it; None where the route answers by itself."""
+    ) -> Call:
+        """Return the request as policies see it."""
         group = self.group
         if group is None:
-            if self.shares is None:
-                return None
+            assert self.shares is not None
             group = self.shares.split.choose(self.shares.key(head, client.path))
         call = Call(head, host, client.path, client.name, group)
+        if self.own is not None:
+            call.own = self.own
+        if self.gates is not None:
+            call.own_gates = self.gates[group.name]
         if self.treatment is not None:
             self.treatment.begin(call, request_id, upload)
         return call
-
-    def answer(self, head: RequestHead, host: str, client: Path, request_id: bytes) -> Reply:
-        """Return status, fields and content of the route's own answer."""
-        assert self.own is not None
-        status, fields, content = self.own.reply(head)
-        fields = [*fields, (b"x-request-id", request_id)]
-        if self.own.rules is not None:
-            fields = self.own.rules.apply(fields, values_of(head, host, client, request_id))
-        return status, fields, b"" if head.method == b"HEAD" else content
 
 
 def make_routes(
@@ -94,11 +84,16 @@ def make_routes(
     groups: Iterable[UpstreamGroup],
     contents: Mapping[File, bytes],
     loop: asyncio.AbstractEventLoop,
+    gates_of: GatesOf,
 ) -> RouteTable[Course]:
-    """Make the table of all routes; `contents` has what the files of answers held."""
+    """Make the table of all routes; `contents` has what the files of answers held.
+
+    `groups` are those of all upstreams, and of nobody; `gates_of` makes the gates of a
+    route that has limits of its own.
+    """
     by_name = {group.name: group for group in groups}
     places = Places(loop, config.limits.retry_body_bytes, random.random)
-    return RouteTable(_rules(config, by_name, contents, places))
+    return RouteTable(_rules(config, by_name, contents, places, gates_of))
 
 
 def _rules(
@@ -106,6 +101,7 @@ def _rules(
     groups: Mapping[str, UpstreamGroup],
     contents: Mapping[File, bytes],
     places: Places,
+    gates_of: GatesOf,
 ) -> Iterator[Rule[Course]]:
     def rule(route: settings.Route, course: Course) -> Rule[Course]:
         matcher = _matcher(route)
@@ -117,16 +113,25 @@ def _rules(
             return make_treatment(route, None)
         return make_treatment(route, Mirror(groups[wanted.upstream], wanted.percent, places))
 
+    def gates(route: settings.Route, *names: str) -> Mapping[str, tuple[Gate, ...]] | None:
+        if not route.rate_limits:
+            return None
+        return {name: gates_of(groups[name], route) for name in names}
+
     for upstream in config.upstream:
         for route in upstream.routes:
-            yield rule(route, Course(groups[upstream.name], treatment(route)))
+            name = upstream.name
+            yield rule(route, Course(groups[name], treatment(route), gates=gates(route, name)))
     for one in config.routes:
         if one.split is not None:
             shares = _shares(one.split, groups)
-            yield rule(one, Course(None, treatment(one), shares))
+            own_gates = gates(one, *(name for name, _ in one.split.upstreams))
+            yield rule(one, Course(None, treatment(one), shares, gates=own_gates))
         else:
-            own = OwnAnswer(_reply(one, contents), rules_of(one.response_headers))
-            yield rule(one, Course(own=own))
+            own = _answer(one, contents)
+            yield rule(
+                one, Course(groups[NOBODY], treatment(one), own=own, gates=gates(one, NOBODY))
+            )
 
 
 def _matcher(route: settings.Route) -> Matcher | None:
@@ -168,7 +173,7 @@ def _key(text: str) -> Callable[[RequestHead, Path], bytes]:
     return lambda head, client: key.value(head, client.peer[0], b"")
 
 
-def _reply(rule: settings.Rule, contents: Mapping[File, bytes]) -> Callable[[RequestHead], Reply]:
+def _answer(rule: settings.Rule, contents: Mapping[File, bytes]) -> Answer:
     if rule.redirect is not None:
         redirect = _redirect(rule.redirect, rule.path_prefix)
 

@@ -15,7 +15,7 @@ from spooky.shm.traffic import TrafficColumn, TrafficTable
 INTERVAL_S: Final = 0.02
 _UNDER_WAY: Final = int(TrafficColumn.UNDER_WAY)
 _ANSWERS: Final = int(TrafficColumn.ANSWERS)
-_WAIT: Final = int(TrafficColumn.ANSWER_WAIT_US)
+_ANSWER_TIME: Final = int(TrafficColumn.ANSWER_TIME_US)
 
 
 class Load:
@@ -25,7 +25,7 @@ class Load:
         """Know nothing of so many backends; `is_timed`: latency is asked for."""
         self.notice: Callable[[int], None] | None = None
         """The balancer's, to be told of changes."""
-        self.is_timed = is_timed
+        self._is_timed = is_timed
         self._counts = [0] * backends
         self._total = 0
         self._latencies = [0.0] * backends
@@ -58,12 +58,6 @@ class Load:
         """Count an attempt that is over."""
         self._change(place, -1)
 
-    def answered(self, place: int, latency: float) -> None:
-        """Count an answer that has begun, so many seconds after the request was sent."""
-        cells = self._cells[place]
-        cells[_WAIT] += max(0, int(latency * 1e6))
-        cells[_ANSWERS] += 1
-
     def _change(self, place: int, by: int) -> None:
         self._cells[place][_UNDER_WAY] += by
         self._counts[place] += by
@@ -87,18 +81,18 @@ class Load:
         if self.notice is not None:
             for place in changed:
                 self.notice(place)
-        if self.is_timed:
+        if self._is_timed:
             self._look_at_answers(table, now)
 
     def _look_at_answers(self, table: TrafficTable, now: float) -> None:
-        fresh = list(
-            zip(table.sums(_ANSWERS, self._rows), table.sums(_WAIT, self._rows), strict=True)
-        )
-        for estimate, (count, wait), (known, known_wait) in zip(
+        # The number first: it is written last, so that the time is there of all that are seen.
+        counts = table.sums(_ANSWERS, self._rows)
+        fresh = list(zip(counts, table.sums(_ANSWER_TIME, self._rows), strict=True))
+        for estimate, (count, time_us), (known, known_us) in zip(
             self._estimates, fresh, self._answers, strict=True
         ):
             if count > known:
-                estimate.observe(max(0, wait - known_wait) / (count - known) / 1e6, now)
+                estimate.observe(max(0, time_us - known_us) / (count - known) / 1e6, now)
         self._answers = fresh
         self._latencies = [estimate.value(now) for estimate in self._estimates]
 

@@ -36,7 +36,7 @@ from spooky.worker.intake import Intake, Port, Reader, Welcome
 from spooky.worker.load import Lookout
 from spooky.worker.membership import Membership
 from spooky.worker.observe import Observer
-from spooky.worker.rate_limits import Tables, put_rate_limits
+from spooky.worker.rate_limits import RateLimits, Tables
 from spooky.worker.services import Services
 from spooky.worker.sessions import keep_sessions
 from spooky.worker.steering import Steerer
@@ -75,22 +75,22 @@ class Worker:
         self._access = _open_access(config.log)
         self._upstreams = make_upstreams(config, spec.client_contexts, loop, random.random)
         self._reception = open_gates(spec, self._upstreams, loop, random.random)
-        self._rates = put_rate_limits(
-            config,
-            self._upstreams.groups,
-            Tables(spec.memory, spec.slot, spec.keys.token),
-            loop,
-        )
+        tables = Tables(spec.memory, spec.slot, spec.keys.token, spec.rate_rows)
+        self._rates = RateLimits(config, tables, loop)
+        self._rates.put_before(self._upstreams.all_groups())
         keep_sessions(self._upstreams.groups, config.upstream, spec.keys.session, spec.session_keys)
         self._traffic = BackendTraffic(
             spec.memory.traffic, spec.slot, spec.backend_rows, self._upstreams.pools()
         )
+        self._upstreams.count_answers(self._traffic.cells)
         self._observer = Observer(self._access, config.log.format, self._traffic)
         self._services = Services(
             loop=loop,
             limits=config.limits,
             upstreams=self._upstreams,
-            routes=make_routes(config, self._upstreams.groups, spec.contents, loop),
+            routes=make_routes(
+                config, self._upstreams.all_groups(), spec.contents, loop, self._rates.gates_of
+            ),
             observer=self._observer,
             new_request_id=request_ids(os.urandom).__next__,
             misdirected=_misdirected(spec),
@@ -179,8 +179,8 @@ class Worker:
             (Column.REFUSED_TOTAL, counters.refused),
             (Column.RESETS_TOTAL, counters.resets),
             (Column.RETRIES_TOTAL, counters.retries),
-            (Column.RATE_LIMITED_TOTAL, self._rates.refused),
-            (Column.RATE_SPARED_TOTAL, self._rates.spared),
+            (Column.RATE_LIMITED_TOTAL, self._rates.tally.refused),
+            (Column.RATE_SPARED_TOTAL, self._rates.tally.spared),
         ]
 
     def _flush_access(self) -> None:

@@ -9,30 +9,18 @@ than N - 1 requests beyond it, ever, however long it lasts and whoever dies.
 used, in nanoseconds, and the most that any of them skipped because nobody used it. **Windows** are
 counts with the moment until which they matter, in the one of two columns that the parity of the
 window's number says.
-
-**Rows** go by a keyed hash, which strangers cannot steer: a key may be in any of eight. A row that
-nobody needs any more is free for another key. Where all eight are in use the one that is soonest
-free changes hands with what is in it: a flood of keys takes no memory and resets no bucket, but
-keys may then share one.
 """
 
-from collections.abc import Callable
-from hashlib import blake2b
+from operator import add
 from typing import Final, NamedTuple, Protocol
 
 from spooky.policy.rate.leaky_bucket import LeakyBucket
 from spooky.policy.rate.sliding_window import SlidingWindow
 from spooky.policy.rate.token_bucket import TokenBucket
 from spooky.policy.rate.verdict import Quota, Verdict
-from spooky.shm.rates import Lanes, RateColumn, RateTable
+from spooky.shm.rates import RateColumn
+from spooky.worker.rate_rows import Rows, Summing, Sums
 
-WAYS: Final = 8
-"""Rows that a key may be in."""
-RECHECK_NS: Final = 1_000_000_000
-"""How long the place of a key is taken as known: two workers that meet a new key at one moment may
-give it a row each, and both come to use the first of them when they look again."""
-MOST_KNOWN: Final = 8192
-_TAG: Final = 0xFFFFFFFF
 _COUNT_BITS: Final = 24
 _COUNT: Final = (1 << _COUNT_BITS) - 1
 _MILLISECOND_NS: Final = 1_000_000
@@ -40,7 +28,6 @@ _MILLISECOND_NS: Final = 1_000_000
 # Plain numbers: these are used for each request.
 _FIRST: Final = int(RateColumn.FIRST)
 _SECOND: Final = int(RateColumn.SECOND)
-_CLAIM: Final = int(RateColumn.CLAIM)
 
 
 class Reading(NamedTuple):
@@ -66,54 +53,12 @@ class Meter(Protocol):
         """Say what is left once the request has passed."""
 
 
-class Rows:
-    """Finds the rows of one limit's keys."""
+def _due(sums: Sums) -> int:
+    return sums[_FIRST] + sums[_SECOND]
 
-    __slots__ = ("_known", "_known_until", "_prefix", "_secret", "_sets", "lane", "table")
 
-    def __init__(self, table: RateTable, process: int, secret: bytes, identity: str) -> None:
-        """`identity` tells the limit from all others; `secret` is the same in all processes."""
-        self.table = table
-        self.lane = table.lane(process)
-        self._sets = table.rows // WAYS
-        self._secret = secret
-        self._prefix = identity.encode() + b"\0"
-        self._known: dict[bytes, tuple[int, int]] = {}
-        self._known_until = 0
-
-    def find(self, key: bytes, now: int, busy_until: Callable[[Lanes], int]) -> tuple[int, Lanes]:
-        """Return the row of a key, and what is in it; one is made the key's where none is.
-
-        `busy_until` says of a row until when it is needed.
-        """
-        if now >= self._known_until:
-            self._known.clear()
-            self._known_until = now + RECHECK_NS
-        known = self._known.get(key)
-        if known is not None:
-            row, tag = known
-            lanes = self.table.read(row)
-            if max(lanes[_CLAIM]) & _TAG == tag:
-                return row, lanes
-        return self._search(key, busy_until)
-
-    def _search(self, key: bytes, busy_until: Callable[[Lanes], int]) -> tuple[int, Lanes]:
-        digest = int.from_bytes(
-            blake2b(self._prefix + key, digest_size=8, key=self._secret).digest(), "big"
-        )
-        tag = digest & _TAG or 1
-        first = (digest >> 32) % self._sets * WAYS
-        found = [(row, self.table.read(row)) for row in range(first, first + WAYS)]
-        for row, lanes in found:
-            if max(lanes[_CLAIM]) & _TAG == tag:
-                if len(self._known) >= MOST_KNOWN:
-                    self._known.clear()
-                self._known[key] = row, tag
-                return row, lanes
-        row, lanes = min(found, key=lambda one: busy_until(one[1]))
-        changes = max(lanes[_CLAIM]) >> 32
-        self.lane.set(row, _CLAIM, changes + 1 << 32 | tag)
-        return row, lanes
+BUCKET: Final = Summing((sum, max, max), (add, max, max), _due)
+"""What all used; the most that anybody skipped."""
 
 
 class BucketMeter:
@@ -125,9 +70,8 @@ class BucketMeter:
 
     def judge(self, key: bytes, now: int) -> Reading:
         """Compare what is due with the clock."""
-        row, lanes = self._rows.find(key, now, _due)
-        used = sum(lanes[_FIRST])
-        due = used + max(lanes[_SECOND])
+        row, (used, skipped, _) = self._rows.find(key, now)
+        due = used + skipped
         return Reading(self._bucket.judge(due, now), now, row, (used, due))
 
     def charge(self, reading: Reading) -> None:
@@ -144,8 +88,28 @@ class BucketMeter:
         return self._bucket.quota(max(due, now) + self._bucket.interval_ns, now)
 
 
-def _due(lanes: Lanes) -> int:
-    return sum(lanes[_FIRST]) + max(lanes[_SECOND])
+def _latest(cells: tuple[int, ...]) -> int:
+    """Add up the counts of the latest window of those that processes counted in, as one cell."""
+    latest = max(cells)
+    begin = latest & ~_COUNT
+    if not begin:
+        return latest
+    counts = [cell for cell in cells if cell >= begin]
+    return sum(counts) - (len(counts) - 1) * begin
+
+
+def _later(one: int, other: int) -> int:
+    """The same of two such cells."""
+    if one >> _COUNT_BITS == other >> _COUNT_BITS:
+        return one + (other & _COUNT)
+    return max(one, other)
+
+
+def _needed_until(sums: Sums) -> int:
+    return (max(sums[_FIRST], sums[_SECOND]) >> _COUNT_BITS) * _MILLISECOND_NS
+
+
+WINDOW: Final = Summing((_latest, _latest, max), (_later, _later, max), _needed_until)
 
 
 class WindowMeter:
@@ -158,11 +122,11 @@ class WindowMeter:
 
     def judge(self, key: bytes, now: int) -> Reading:
         """Add up two windows."""
-        row, lanes = self._rows.find(key, now, _needed_until)
+        row, sums = self._rows.find(key, now)
         number = now // self._window.window_ns
         until = (number + 2) * self._window_ms
-        current = _count(lanes[number & 1], until)
-        previous = _count(lanes[~number & 1], until - self._window_ms)
+        current = _count(sums[number & 1], until)
+        previous = _count(sums[~number & 1], until - self._window_ms)
         verdict = self._window.judge(previous, current, now)
         return Reading(verdict, now, row, (previous, current))
 
@@ -181,10 +145,6 @@ class WindowMeter:
         return self._window.quota(previous, current + 1, reading.now)
 
 
-def _count(cells: tuple[int, ...], until: int) -> int:
-    """Add up those that count a window that matters until then, in milliseconds."""
-    return sum([cell & _COUNT for cell in cells if cell >> _COUNT_BITS == until])
-
-
-def _needed_until(lanes: Lanes) -> int:
-    return (max(*lanes[_FIRST], *lanes[_SECOND]) >> _COUNT_BITS) * _MILLISECOND_NS
+def _count(cell: int, until: int) -> int:
+    """Return the count if it is that of the window which matters until then, in milliseconds."""
+    return cell & _COUNT if cell >> _COUNT_BITS == until else 0

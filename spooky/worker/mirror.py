@@ -40,7 +40,8 @@ log = logging.getLogger("spooky.mirror")
 MOST_AT_ONCE = 128
 """Copies of one worker that wait for their content or for an answer."""
 LONGEST_S = 30.0
-"""How long an answer is waited for, where the upstream's own timeout is not shorter."""
+"""How long an answer is waited for, where the upstream's own timeout is not shorter, and how long
+it may take from then on."""
 MARK = b"-shadow"
 """What follows the request's id in that of its copy."""
 
@@ -87,6 +88,7 @@ class Shadow:
     __slots__ = (
         "_attempt",
         "_call",
+        "_content",
         "_group",
         "_is_over",
         "_is_released",
@@ -103,6 +105,8 @@ class Shadow:
         self._group = group
         self._request_id = request_id
         self._places = places
+        self._content = bytearray()
+        """In one piece: a client chooses how small those are that it comes in."""
         self._upload = Upload(_NoCredit(), 0, 0, empty=call.head.end)
         self._attempt: Attempt | None = None
         self._timer: asyncio.Handle | None = None
@@ -117,16 +121,18 @@ class Shadow:
         """Take content of the request."""
         if self._is_over:
             return
-        if self._upload.received + len(data) > self._places.most_content:
+        self._content += data
+        if len(self._content) > self._places.most_content:
             self._end("its content is too large to be copied")
-            return
-        self._upload.offer(data, 0, end=end)
-        self._send_when_whole()
+        elif end:
+            self._upload.offer(bytes(self._content), 0, end=True)
+            self._send_when_whole()
 
     @contained
     def offer_trailers(self, trailers: Headers) -> None:
         """Take the trailer section, which ends the request."""
         if not self._is_over:
+            self._upload.offer(bytes(self._content), 0, end=False)
             self._upload.offer_trailers(trailers)
             self._send_when_whole()
 
@@ -150,18 +156,23 @@ class Shadow:
     @contained
     def _send(self) -> None:
         limit = self._group.timeouts.response_header
-        seconds = min(limit or LONGEST_S, LONGEST_S)
-        self._timer = self._places.loop.call_later(seconds, self._end, "no answer in time")
+        self._wait(min(limit or LONGEST_S, LONGEST_S), "no answer in time")
         # As it is by now: gates may have changed it.
         call = replace(
             self._call, group=self._group, session=None, response_fields=[], passed=[], shadow=None
         )
-        target = self._group.pick(call, [])
+        # Nobody counts how a copy went, so that it would be lost as a trial.
+        target = self._group.pick(call, list(self._group.trials))
         if target is None:
             self._end("every backend is out of service")
             return
         self._attempt = Attempt(self, target, time.monotonic())
         self._attempt.start(forward(call, target.scheme, self._request_id))
+
+    def _wait(self, seconds: float, otherwise: str) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._places.loop.call_later(seconds, self._end, otherwise)
 
     # --- the backend (attempt.Trying) -------------------------------------------------------
 
@@ -193,6 +204,8 @@ class Shadow:
             case ResponseHead():
                 if event.end:
                     self._end("")
+                else:
+                    self._wait(LONGEST_S, "its answer did not end in time")
             case Writable():
                 self._upload.pump()
             case Trailers() | Reset() | Malformed():
@@ -217,3 +230,4 @@ class Shadow:
         if self._attempt is not None:
             self._attempt.cancel(H2Code.CANCEL)
         self._upload.settle()
+        self._content.clear()

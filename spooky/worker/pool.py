@@ -24,6 +24,7 @@ from spooky.worker.backend import BackendConnection, StreamHandler
 from spooky.worker.backend_bound import BackendBound
 from spooky.worker.connect import Endpoint, open_transport
 from spooky.worker.reachability import Reachability
+from spooky.worker.silence import LOOK_S, SUSPECT_S
 
 __all__ = ["Pool", "PoolStats", "StreamHandler", "Ticket", "connections_to_open"]
 
@@ -120,8 +121,10 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: list[BackendConnection] = []
         self._grow_at = 0.0
-        self._failed = False
-        """The last attempt to connect."""
+        self._in_doubt = False
+        """The last attempt to connect failed or takes long, or a connection ended in silence."""
+        self._was_silent = False
+        """At the last look: all connections were."""
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._interval = _check_interval(limits, timeouts)
@@ -184,8 +187,10 @@ class Pool:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether it could not connect and tries again: who can go elsewhere should."""
-        return self._failed and bool(self._attempts) and not self._connections
+        """Whether it tries to connect in vain, or all is silent: who can go elsewhere should."""
+        if self._was_silent and self._connections:
+            return all(connection.is_silent for connection in self._connections)
+        return self._in_doubt and bool(self._attempts) and not self._connections
 
     def stats(self) -> PoolStats:
         """Count what there is, connections that only finish what they have among it."""
@@ -209,7 +214,9 @@ class Pool:
         for connection in (*self._connections, *attempts):
             connection.close("the server is shutting down")
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        waits = [asyncio.ensure_future(one.closed.wait()) for one in self._closing]
+        # uvloop tells no protocol of the end of a transport that was cancelled while it was made.
+        told = [one for one in self._closing if one not in attempts]
+        waits = [asyncio.ensure_future(one.closed.wait()) for one in told]
         if waits:
             await asyncio.wait(waits, timeout=_CLOSE_S)
 
@@ -225,7 +232,7 @@ class Pool:
             connection.close("it was ready too late")
             return
         ready.set_result("")
-        self._failed = False
+        self._in_doubt = False
         if news := self._reachability.connected():
             log.info("%s", news)
         self._connections.append(connection)
@@ -249,6 +256,7 @@ class Pool:
             return
         if connection in self._connections:
             self._connections.remove(connection)
+            self._in_doubt = self._in_doubt or connection.is_silent
             if self._queue:
                 self._grow()
             self._publish()
@@ -321,7 +329,7 @@ class Pool:
             if self._attempts.pop(connection, None) is not None:
                 connection.close("it was not ready")
         if detail:
-            self._failed = True
+            self._in_doubt = True
             self._grow_at = self._loop.time() + _GROW_AGAIN_S
             if not self._attempts and not self._in_service():
                 if news := self._reachability.failed(detail, self._loop.time()):
@@ -353,6 +361,7 @@ class Pool:
         now = self._loop.time()
         for connection in list(self._connections):
             connection.check(now)
+        self._was_silent = all(connection.is_silent for connection in self._connections)
         while self._queue:
             ticket, waiting = next(iter(self._queue.items()))
             if waiting.deadline > now:
@@ -361,6 +370,9 @@ class Pool:
             waiting.handler.on_no_stream(
                 Kind.OVERLOADED, f"no stream within {self._timeouts.queue:g} s"
             )
+        if self._queue and not self._connections:
+            began = next(iter(self._queue.values())).deadline - self._timeouts.queue
+            self._in_doubt = self._in_doubt or now - began >= SUSPECT_S
         self._publish()
         if self._queue:
             self._grow()
@@ -376,4 +388,4 @@ def _check_interval(limits: Limits, timeouts: Timeouts) -> float:
         limits.backend_ping_timeout,
         timeouts.queue,
     )
-    return max(0.02, min(1.0, *(span / 4 for span in spans if span)))
+    return max(0.02, min(LOOK_S, *(span / 4 for span in spans if span)))

@@ -13,10 +13,12 @@ from typing import TypeAlias
 
 from spooky.config.rate_limits import RateLimit
 from spooky.errors import Kind
+from spooky.policy.hashkey import HashKey
 from spooky.policy.rate import fields
 from spooky.policy.rate.clients import Clients
 from spooky.policy.rate.verdict import SECOND_NS
 from spooky.policy.routing import normal_path
+from spooky.shm.rate_counts import RateCounter
 from spooky.worker.allowance import Allowance
 from spooky.worker.call import Call, Held, Hold, Refusal, Verdict
 from spooky.worker.meters import Meter, Reading
@@ -30,12 +32,24 @@ KeyOf: TypeAlias = Callable[[Call], bytes | None]
 class Limit:
     """One rate limit as a worker has it."""
 
-    __slots__ = ("always", "dry_run", "key_of", "lines", "meter", "name", "policy")
+    __slots__ = (
+        "always",
+        "counter",
+        "dry_run",
+        "is_of_backends",
+        "key_of",
+        "lines",
+        "meter",
+        "name",
+        "policy",
+    )
 
-    def __init__(self, settings: RateLimit, meter: Meter) -> None:
+    def __init__(self, settings: RateLimit, meter: Meter, counter: RateCounter) -> None:
         self.name = settings.name
+        self.counter = counter
         self.meter = meter
         self.key_of = key_function(settings)
+        self.is_of_backends = settings.key == "backend"
         self.always = settings.headers == "always"
         self.dry_run = settings.dry_run
         self.policy = policy_of(settings)
@@ -69,22 +83,15 @@ def key_function(settings: RateLimit) -> KeyOf:
     return key_of
 
 
-def _key_function(key: str) -> KeyOf:
-    if key == "cid":
-        return lambda call: call.connection
-    if key == "upstream":
-        return lambda call: call.group.name.encode()
-    if key == "all":
+def _key_function(text: str) -> KeyOf:
+    if text == "upstream":
+        # Requests that routes answer by themselves have none.
+        return lambda call: call.group.name.encode() or None
+    if text in {"all", "backend"}:
+        # Which backend it will be is not known of a request: `backend_rates.py` puts it in.
         return lambda _: b""
-    name = key.removeprefix("header:").encode()
-
-    def by_field(call: Call) -> bytes | None:
-        for field, value in call.head.headers:
-            if field == name:
-                return value
-        return None
-
-    return by_field
+    key = HashKey(text)
+    return lambda call: key.find(call.head, call.client.peer[0], call.connection)
 
 
 def _only_if(applies: KeyOf, key_of: KeyOf) -> KeyOf:
@@ -102,7 +109,7 @@ def _only_below(prefix: bytes, key_of: KeyOf) -> KeyOf:
 
 
 class RateGate:
-    """The rate limits that the requests of one upstream have to pass (call.Gate)."""
+    """The rate limits that the requests of one group have to pass (call.Gate)."""
 
     def __init__(
         self, limits: Sequence[Limit], tally: "Tally", loop: asyncio.AbstractEventLoop
@@ -126,11 +133,12 @@ class RateGate:
                 wait = max(wait, reading.verdict.wait_ns)
                 found.append((limit, reading))
             elif limit.dry_run:
-                self._note(limit, call)
+                self._tally.note(limit, call)
             else:
-                return self._refuse(limit, reading.verdict.wait_ns, call)
+                return self._tally.refuse(limit, reading.verdict.wait_ns, call)
         for limit, reading in found:
             limit.meter.charge(reading)
+            limit.counter.admitted()
         _announce(found, call)
         if not wait:
             return None
@@ -148,8 +156,20 @@ class RateGate:
         del self._held[id(call)]
         held.proceed()
 
-    def _refuse(self, limit: Limit, wait_ns: int, call: Call) -> Refusal:
-        self._tally.refused += 1
+
+class Tally:
+    """What a worker's limits did: requests refused, and those that only a dry run spared."""
+
+    __slots__ = ("refused", "spared")
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self.spared = 0
+
+    def refuse(self, limit: Limit, wait_ns: int, call: Call) -> Refusal:
+        """Turn a request away, with what the client is told of it."""
+        self.refused += 1
+        limit.counter.refused()
         wait_s = fields.whole_seconds(wait_ns)
         call.response_fields += [
             (fields.RETRY_AFTER, b"%d" % wait_s),
@@ -158,21 +178,13 @@ class RateGate:
         ]
         return Refusal(Kind.RATE_LIMITED, f"{limit.name}, for {wait_s} s")
 
-    def _note(self, limit: Limit, call: Call) -> None:
-        self._tally.spared += 1
+    def note(self, limit: Limit, call: Call) -> None:
+        """Note that a dry run let one pass."""
+        self.spared += 1
+        limit.counter.spared()
         if limit.lines.take():
             client = call.client.peer[0]
             log.info("rate limit %s (dry run): a request of %s is over it", limit.name, client)
-
-
-class Tally:
-    """What a worker's gates did: requests refused, and those that only a dry run spared."""
-
-    __slots__ = ("refused", "spared")
-
-    def __init__(self) -> None:
-        self.refused = 0
-        self.spared = 0
 
 
 def _announce(found: list[tuple[Limit, Reading]], call: Call) -> None:

@@ -15,7 +15,6 @@ from spooky.protocol.exchange import State, Step, next_state
 from spooky.protocol.messages import (
     Body,
     DownstreamEngine,
-    Headers,
     Interim,
     Malformed,
     RequestHead,
@@ -25,9 +24,10 @@ from spooky.protocol.messages import (
     Trailers,
     Writable,
 )
+from spooky.worker.arrival import receive
 from spooky.worker.attempt import Attempt
 from spooky.worker.backend_stream import StreamEvent
-from spooky.worker.call import Call, Hold, Refusal, give_back, leave_gates, pass_gates
+from spooky.worker.call import Call, Hold, Refusal, give_back, leave_gates, own_answer, pass_gates
 from spooky.worker.contain import contained
 from spooky.worker.deadlines import Progress
 from spooky.worker.observe import Outcome
@@ -82,46 +82,38 @@ class Exchange:
 
     @contained
     def start(self, head: RequestHead) -> None:
-        """Take the request's head: check it, find its upstream, ask for a backend."""
+        """Take the request's head: check it, find its route, pass the gates."""
         services, client = self._services, self._client
         self._request = head
         self._request_id = headers.request_id(head) or services.new_request_id()
         self._upload = Upload(
             self._engine, self._stream, services.limits.retry_body_bytes, empty=head.end
         )
-        fault = headers.check_request(head, services.limits)
-        if fault is not None:
-            self.fail(fault.kind, fault.reason)
+        call = receive(head, client, services, self._request_id, self._upload)
+        if isinstance(call, Refusal):
+            self.fail(call.kind, call.detail)
             return
-        host = headers.host_of(head)
-        if services.misdirected(client.server_name, host):
-            self.fail(Kind.MISDIRECTED, f"{host} on a connection for {client.server_name}")
-            return
-        course = services.routes.find(host, head.path, head)
-        if course is None:
-            self.fail(Kind.NO_ROUTE, "")
-            return
-        self._call = course.begin(head, host, client, self._request_id, self._upload)
-        if self._call is None:
-            self._response.whole(*course.answer(head, host, client.path, self._request_id))
-            self._complete()
-            client.touch()
-            return
-        self._tries = Tries(self, self._call, self._upload, services, self._request_id)
-        if not self._tries.note_deadline(self._progress.started_at):
-            self.fail(Kind.DEADLINE, "no time was left when the request came")
-            return
+        self._call = call
+        if call.own is None:
+            self._tries = Tries(self, call, self._upload, services, self._request_id)
+            if not self._tries.note_deadline(self._progress.started_at):
+                self.fail(Kind.DEADLINE, "no time was left when the request came")
+                return
         self._state = next_state(self._state, Step.ROUTE)
         self._enter()
 
     def _enter(self) -> None:
-        """Pass the gates, then ask a backend."""
+        """Pass the gates, then ask a backend, or answer as the route says."""
         assert self._call is not None
-        assert self._tries is not None
-        match pass_gates(self._call.group.gates, self._call, self):
+        tries = self._tries
+        match pass_gates(self._call.gates, self._call, self):
             case None:
-                if not self._tries.first():
-                    self.fail(Kind.NO_BACKEND, "every backend is out of service")
+                if tries is None:
+                    self._response.whole(*own_answer(self._call, self._request_id))
+                    self._complete()
+                    self._client.touch()
+                elif (refusal := tries.first()) is not None:
+                    self.fail(refusal.kind, refusal.detail)
             case Refusal() as refusal:
                 self.fail(refusal.kind, refusal.detail)
             case Hold.HELD:
@@ -203,14 +195,14 @@ class Exchange:
     def on_event(self, attempt: Attempt, event: StreamEvent) -> None:
         """Take what the backend did on our stream."""
         assert self._upload is not None
-        self._progress.active_at = time.monotonic()
+        before, self._progress.active_at = self._progress.active_at, time.monotonic()
         match event:
             case Body():
                 self._response.body(event, attempt.stream)
                 if event.end:
                     self._complete()
             case ResponseHead():
-                attempt.answered_at = self._progress.active_at
+                attempt.answered(self._progress.active_at)
                 self._on_response_head(attempt, event)
             case Writable():
                 self._upload.pump()
@@ -219,6 +211,9 @@ class Exchange:
                 self._complete()
             case Interim():
                 self._on_interim(event)
+                if self._upload.finished:
+                    # What is waited for is the response itself, however often it is announced.
+                    self._progress.active_at = before
             case Malformed():
                 self._attempt_failed(attempt, Kind.BAD_RESPONSE, event.reason, unprocessed=False)
             case Reset():
@@ -331,7 +326,7 @@ class Exchange:
         if kind in _LEFT or self._state is State.RESPONDING:
             self._response.reset(code or consequence.h3_code, consequence.status)
         else:
-            self._response.answer(kind, self._request, self._request_id, self._added_fields())
+            self._response.answer(kind, self._request, self._request_id, self._call)
         self._cancel_tries(H2Code.CANCEL)
         self._finish(kind, detail)
         self._client.touch()
@@ -350,9 +345,6 @@ class Exchange:
             self._cancel_tries(H2Code.CANCEL)
             self._response.status = self._response.status or CONSEQUENCES[Kind.CLIENT_GONE].status
             self._end(Kind.CLIENT_GONE, reason)
-
-    def _added_fields(self) -> Headers:
-        return self._call.response_fields if self._call is not None else []
 
     def _cancel_tries(self, code: H2Code) -> None:
         if self._tries is not None:

@@ -9,6 +9,7 @@ from spooky.errors import H3Code, Kind
 from spooky.policy.deadline import is_grpc_call
 from spooky.protocol import headers, replies
 from spooky.protocol.messages import Body, DownstreamEngine, Headers, RequestHead
+from spooky.worker.call import Call, tell_failure
 
 _TOO_LATE = 504
 
@@ -54,18 +55,17 @@ class Response:
             creditor.consume(owed)
 
     def answer(
-        self, kind: Kind, request: RequestHead | None, request_id: bytes, added: Headers
+        self, kind: Kind, request: RequestHead | None, request_id: bytes, call: Call | None
     ) -> None:
-        """Send the response that a failure has, with fields that are `added` or replace its own."""
+        """Send the response that a failure has; `call` is None where no route was found."""
         accept = headers.accept_of(request) if request is not None else None
         status, fields, body = replies.error_reply(kind, request_id, accept)
         if status == _TOO_LATE and request is not None and is_grpc_call(request.headers):
             status, fields, body = replies.grpc_deadline_reply(kind, request_id)
-        if added:
-            names = {name for name, _ in added}
-            fields = [field for field in fields if field[0] not in names]
+        if call is not None:
+            fields = tell_failure(call, fields, request_id)
         is_head = request is not None and request.method == b"HEAD"
-        self.whole(status, fields + added, b"" if is_head else body)
+        self.whole(status, fields, b"" if is_head else body)
 
     def whole(self, status: int, fields: Headers, content: bytes) -> None:
         """Send a response that is all there."""

@@ -46,7 +46,6 @@ _OCTETS_OUT: Final = int(TrafficColumn.OCTETS_OUT)
 _TIME: Final = int(TrafficColumn.BACKEND_TIME_US)
 _ERROR_RESPONSES: Final = int(TrafficColumn.ERROR_RESPONSES)
 _SUCCESSES: Final = int(TrafficColumn.SUCCESSES)
-_ANSWER_TIME: Final = int(TrafficColumn.ANSWER_TIME_US)
 _LATENCY: Final = int(TrafficColumn.LATENCY)
 
 
@@ -62,24 +61,24 @@ class BackendTraffic:
     ) -> None:
         """Take the rows by identity, and for each upstream's name its backends and their pools."""
         table.begin(process)
-        self._cells: dict[tuple[str, str], memoryview[int]] = {}
+        self.cells: dict[tuple[str, str], memoryview[int]] = {}
+        """By the names of an upstream and a backend of it."""
         self._pools: dict[int, list[Pool]] = {}
         self._of_row = {row: table.row(process, row) for row in rows.values()}
         for upstream, backend, pool in pools:
             row = rows[backend.identity]
-            self._cells[upstream, backend.id] = self._of_row[row]
+            self.cells[upstream, backend.id] = self._of_row[row]
             self._pools.setdefault(row, []).append(pool)
 
     def record(self, outcome: Outcome) -> None:
         """Add an exchange to the row of the backend that it ended with, if there was one."""
-        cells = self._cells.get((outcome.upstream, outcome.backend))
+        cells = self.cells.get((outcome.upstream, outcome.backend))
         if cells is None:
             return
         if outcome.error is not None:
             _add_failure(cells, outcome.error, answered=outcome.answer_time > 0)
         else:
             cells[_ERROR_RESPONSES if outcome.status >= 500 else _SUCCESSES] += 1
-            cells[_ANSWER_TIME] += int(outcome.answer_time * 1e6)
         if outcome.bytes_received:
             cells[_OCTETS_IN] += outcome.bytes_received
         if outcome.bytes_sent:
@@ -92,14 +91,14 @@ class BackendTraffic:
 
     def record_retry(self, upstream: str, backend: str, kind: Kind) -> None:
         """Add an attempt that failed and that another one follows, at any backend."""
-        cells = self._cells[upstream, backend]
+        cells = self.cells[upstream, backend]
         cells[_RETRIES] += 1
         _add_failure(cells, kind, answered=False)
         cells[_REQUESTS] += 1
 
     def record_given_up(self, upstream: str, backend: str) -> None:
         """Add an attempt beside another one that neither failed nor answered."""
-        self._cells[upstream, backend][_REQUESTS] += 1
+        self.cells[upstream, backend][_REQUESTS] += 1
 
     def publish_gauges(self) -> None:
         """Write what is open at this moment."""

@@ -7,27 +7,13 @@ asks for one, and keeps nothing of a request.
 from dataclasses import dataclass
 
 from spooky.config.routes import HeaderChanges, Rewrite, Route
-from spooky.policy.header_rules import HeaderRules, Values, make_header_rules
+from spooky.policy.header_rules import OF_CONTENT, HeaderRules, Values, make_header_rules
 from spooky.policy.rewrite import PathRewrite, replace_prefix, rewrite_by_pattern
 from spooky.protocol.headers import address_of
-from spooky.protocol.messages import Headers, Path, RequestHead
+from spooky.protocol.messages import Headers, RequestHead
 from spooky.worker.call import Call
 from spooky.worker.mirror import Mirror
 from spooky.worker.upload import Upload
-
-
-def values_of(
-    head: RequestHead, host: str, client: Path, request_id: bytes, upstream: str = ""
-) -> Values:
-    """Say what the variables of header rules stand for."""
-    return Values(
-        client_ip=address_of(client),
-        request_id=request_id,
-        host=host.encode(),
-        method=head.method,
-        path=head.path.partition(b"?")[0],
-        upstream=upstream.encode(),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +24,8 @@ class Treatment:
     authority: bytes | None
     request: HeaderRules | None
     response: HeaderRules | None
+    failure: HeaderRules | None
+    """What of `response` is for failures that Spooky tells of by itself."""
     mirror: Mirror | None
 
     def begin(self, call: Call, request_id: bytes, upload: Upload) -> None:
@@ -68,9 +56,23 @@ class Treatment:
             return fields
         return self.response.apply(fields, _values(call, request_id))
 
+    def of_failure(self, fields: Headers, call: Call, request_id: bytes) -> Headers:
+        """Return the fields for the client, of a response that tells of a failure."""
+        if self.failure is None:
+            return fields
+        return self.failure.apply(fields, _values(call, request_id))
+
 
 def _values(call: Call, request_id: bytes) -> Values:
-    return values_of(call.head, call.host, call.client, request_id, call.group.name)
+    """Say what the variables of header rules stand for."""
+    return Values(
+        client_ip=address_of(call.client),
+        request_id=request_id,
+        host=call.host.encode(),
+        method=call.head.method,
+        path=call.head.path.partition(b"?")[0],
+        upstream=call.group.name.encode(),
+    )
 
 
 def make_treatment(route: Route, mirror: Mirror | None) -> Treatment | None:
@@ -80,7 +82,8 @@ def make_treatment(route: Route, mirror: Mirror | None) -> Treatment | None:
     request, response = rules_of(route.request_headers), rules_of(route.response_headers)
     if (path, authority, request, response, mirror) == (None,) * 5:
         return None
-    return Treatment(path, authority, request, response, mirror)
+    failure = None if response is None else response.without(OF_CONTENT)
+    return Treatment(path, authority, request, response, failure, mirror)
 
 
 def path_rewrite(rewrite: Rewrite, prefix: str) -> PathRewrite | None:

@@ -17,7 +17,7 @@ from spooky.errors import H2Code, Kind
 from spooky.policy.deadline import asked_for, pass_on
 from spooky.policy.retry import Cause, Failure, Verdict, cause_of, judge, may_ask_again
 from spooky.worker.attempt import Attempt, Trying
-from spooky.worker.call import Call, forward
+from spooky.worker.call import Call, Refusal, forward
 from spooky.worker.contain import contained
 from spooky.worker.services import Services
 from spooky.worker.upload import Upload
@@ -150,24 +150,24 @@ class Tries:
 
     # --- the tries --------------------------------------------------------------------------
 
-    def first(self) -> bool:
-        """Begin; False: there is no backend that could be asked."""
+    def first(self) -> Refusal | None:
+        """Begin; a refusal where there is no backend that could be asked."""
         group = self._call.group
         repetition = group.repetition
         now = time.monotonic()
         repetition.budget.deposit(now)
         target = group.pick(self._call, self._tried)
         if target is None:
-            return False
+            return group.refusal(self._call, "every backend is out of service")
         self.current = self._make(target, now)
         if repetition.hedging is not None:
-            wait = repetition.hedging.delay(
-                self._call.head.method, empty=self._upload.complete and not self._upload.received
-            )
+            head = self._call.head
+            # Content that ends later, were it none at all, has one backend that hears of its end.
+            wait = repetition.hedging.delay(head.method, empty=head.end)
             if wait is not None:
                 self._timer = self._services.loop.call_later(wait, self._hedge)
         self._start(self.current, now)
-        return True
+        return None
 
     def _make(self, target: Target, now: float) -> Attempt:
         self._tried.append(target.index)
@@ -263,7 +263,8 @@ class Tries:
         self._timer = None
         target = self._pick(any_of_them=True)
         if target is None:
-            self._exchange.fail(Kind.NO_BACKEND, "no backend is left to try again")
+            refusal = self._call.group.refusal(self._call, "no backend is left to try again")
+            self._exchange.fail(refusal.kind, refusal.detail)
             return
         now = time.monotonic()
         self.current = self._make(target, now)

@@ -7,19 +7,28 @@ its own.
 import asyncio
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from spooky.config.model import Backend, Config, Timeouts, Upstream
+from spooky.errors import Kind
 from spooky.policy.balance import Balancer, is_fed, make_balancer
+from spooky.policy.balance.turns import RoundRobin
 from spooky.policy.eligibility import Rules
 from spooky.policy.hashkey import HashKey
-from spooky.worker.call import Call, Gate
+from spooky.worker.backend_rates import BackendRates
+from spooky.worker.call import Call, Gate, Refusal
 from spooky.worker.connect import Endpoint
 from spooky.worker.load import Load
 from spooky.worker.pool import Pool
 from spooky.worker.repetition import Repetition, make_repetition
 from spooky.worker.sessions import Sessions
 from spooky.worker.trials import Quota
+
+_ONE_BY_ONE: Final = 8
+"""So many that will not do are met one after another; then all are looked at at once."""
+NOBODY = ""
+"""The name of the group that has no backends; no upstream has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,8 @@ class Target:
     pool: Pool
     load: Load | None
     """Where attempts at it count; None: nobody asks."""
+    cells: "memoryview[int] | None" = None
+    """This process's row of it in the traffic table, for how soon it answers; None: nobody asks."""
 
 
 class UpstreamGroup:
@@ -53,6 +64,8 @@ class UpstreamGroup:
         self.gates: tuple[Gate, ...] = ()
         self.is_bounded = False
         """Whether there are limits on what a backend may have."""
+        self.rates: BackendRates | None = None
+        """How often each of them may be asked; None: as often as there are requests."""
         self.repetition = repetition
         self.rules = Rules(upstream.slow_start, upstream.panic_threshold / 100)
         self.sessions: Sessions | None = None
@@ -72,43 +85,84 @@ class UpstreamGroup:
         ]
 
     def pick(self, call: Call, exclude: list[int]) -> Target | None:
-        """Pick a backend with room, none of those in `exclude`; None if there is none."""
+        """Pick a backend with room, none of those in `exclude`; None if there is none.
+
+        A backend that was picked is asked: its rate limits count that.
+        """
+        if self.rates is None:
+            place = self._choose(call, exclude)
+            return None if place is None else self._targets[place]
+        self.rates.begin()
+        place = self._choose(call, exclude)
+        if place is None:
+            return None
+        self.rates.charge(call, place)
+        return self._targets[place]
+
+    def refusal(self, call: Call, otherwise: str) -> Refusal:
+        """Say why the last pick found none for a request; `otherwise`: if by no rate limit."""
+        refusal = None if self.rates is None else self.rates.refusal(call)
+        return refusal or Refusal(Kind.NO_BACKEND, otherwise)
+
+    def _choose(self, call: Call, exclude: list[int]) -> int | None:
         if self.sessions is not None and call.session is not None:
             place = self.sessions.held_by(call.session, exclude)
-            if place is not None and self._has_room(place) and self._may_try(place):
-                return self._targets[place]
+            if place is not None and self._has_room(place, call) and self._may_try(place):
+                return place
             if not self.sessions.may_move:
                 return None
         key = 0
         if self._key is not None:
             key = self._key.hash(call.head, call.client.peer[0], call.connection)
         index = self._balancer.pick(key, exclude)
-        if index is not None and (self.trials or self.is_bounded or self.pools[index].is_doubtful):
-            index = self._pick_with_care(key, index, exclude)
-        return None if index is None else self._targets[index]
+        if index is not None and (
+            self.trials
+            or self.is_bounded
+            or self.rates is not None
+            or self.pools[index].is_doubtful
+        ):
+            return self._choose_with_care(call, key, index, exclude)
+        return index
 
-    def _pick_with_care(self, key: int, index: int | None, exclude: list[int]) -> int | None:
+    def _choose_with_care(
+        self, call: Call, key: int, index: int | None, exclude: list[int]
+    ) -> int | None:
         """Go on from a pick to one that is not in doubt; else to one that is, if there is none.
 
         One without room is passed over, and one that is tried by trials when none is left.
         """
-        passed = list(exclude)
+        pick, pools = self._balancer.pick, self.pools
+        passed = set(exclude)
         doubtful = None
-        while index is not None:
-            if self._has_room(index):
-                if self.pools[index].is_doubtful:
-                    doubtful = index if doubtful is None else doubtful
-                elif self._may_try(index):
-                    return index
-            passed.append(index)
-            index = self._balancer.pick(key, passed)
-        return doubtful if doubtful is not None and self._may_try(doubtful) else None
+        for _ in range(_ONE_BY_ONE):
+            if index is None:
+                break
+            if self._may_have(index, call):
+                if not pools[index].is_doubtful:
+                    break
+                doubtful = index if doubtful is None else doubtful
+            passed.add(index)
+            index = pick(key, passed)
+        else:
+            unfit = {place for place in range(len(pools)) if not self._may_have(place, call)}
+            in_doubt = {place for place, pool in enumerate(pools) if pool.is_doubtful}
+            index = pick(key, passed | unfit | in_doubt)
+            if index is None and doubtful is None:
+                doubtful = pick(key, unfit.union(exclude))
+        found = doubtful if index is None else index
+        return found if found is not None and self._may_try(found) else None
+
+    def _may_have(self, place: int, call: Call) -> bool:
+        has_trial = place not in self.trials or self.trials[place].left > 0
+        return has_trial and self._has_room(place, call)
 
     def _may_try(self, place: int) -> bool:
         return place not in self.trials or self.trials[place].take()
 
-    def _has_room(self, place: int) -> bool:
-        return not self.is_bounded or self.pools[place].has_room()
+    def _has_room(self, place: int, call: Call) -> bool:
+        if self.is_bounded and not self.pools[place].has_room():
+            return False
+        return self.rates is None or self.rates.admits(call, place)
 
     def has_room(self) -> bool:
         """Say whether any backend that serves has room; also if there is none that serves."""
@@ -117,6 +171,12 @@ class UpstreamGroup:
             pool.has_room() for pool, weight in zip(self.pools, weights, strict=True) if weight
         )
         return any(rooms) or not any(weights)
+
+    def count_answers(self, cells: Sequence["memoryview[int]"]) -> None:
+        """Count how soon each answers in its cells of these; comes before the first request."""
+        self._targets = [
+            replace(target, cells=own) for target, own in zip(self._targets, cells, strict=True)
+        ]
 
     def reweigh(self, weights: Sequence[int]) -> None:
         """Pick by other weights from now on, one for each backend; 0: not at all."""
@@ -130,12 +190,23 @@ class Upstreams:
     def __init__(self, groups: list[tuple[Upstream, UpstreamGroup]]) -> None:
         self._upstreams = groups
         self.groups = [group for _, group in groups]
+        self.nobody = _group_of_nobody()
+        """For requests that routes answer by themselves: its gates are theirs."""
+
+    def all_groups(self) -> list[UpstreamGroup]:
+        """List the groups that a request may belong to."""
+        return [*self.groups, self.nobody]
 
     def pools(self) -> Iterator[tuple[str, Backend, Pool]]:
         """List every backend with its upstream's name and its pool."""
         for upstream, group in self._upstreams:
             for backend, pool in zip(upstream.backends, group.pools, strict=True):
                 yield upstream.name, backend, pool
+
+    def count_answers(self, cells: Mapping[tuple[str, str], "memoryview[int]"]) -> None:
+        """Count how soon backends answer, in the cells by names of upstream and backend."""
+        for group in self.groups:
+            group.count_answers([cells[group.name, backend.id] for backend in group.backends])
 
     def loads(self) -> list[tuple[Load, list[str]]]:
         """List what has to be fed, each with the identities of its backends."""
@@ -163,6 +234,12 @@ class Upstreams:
     async def close(self) -> None:
         """Close all connections to backends, in the time that the slowest of them takes."""
         await asyncio.gather(*(pool.close() for group in self.groups for pool in group.pools))
+
+
+def _group_of_nobody() -> UpstreamGroup:
+    upstream = Upstream(NOBODY, (), ())
+    repetition = make_repetition(upstream, 1, 0.0, float)
+    return UpstreamGroup(upstream, [], RoundRobin((), float), repetition)
 
 
 def make_upstreams(

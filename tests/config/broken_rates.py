@@ -27,8 +27,8 @@ TABLE = (
         ),
         "rate_limits[0].name: expected letters, digits, _, - or ., got a b (line 8)",
         f"rate_limits[0].rate: {RATE} 5/w (line 9)",
-        "rate_limits[0].key: expected client_ip, cid, header:NAME, upstream or all, got header "
-        "(line 10)",
+        "rate_limits[0].key: expected client_ip, header:NAME, cookie:NAME, query:NAME, path, "
+        "authority, cid, upstream, backend or all, got header (line 10)",
         "rate_limits[0].algorithm: expected token-bucket, leaky-bucket or sliding-window, "
         "got bucket (line 11)",
         "rate_limits[0].burst: expected 0..100000, got 100001 (line 12)",
@@ -74,5 +74,36 @@ TABLE = (
         "leaky-bucket (line 10)",
         "rate_limits[3].burst: at 1/s the last of them would wait for 61 s, expected at most 60 s: "
         "lower it, or set delay higher or to off (line 11)",
+    ),
+    semantic(
+        "what a limit of backends does not have",
+        with_upstream(
+            "rate_limits: [{name: a, rate: 9/s, key: backend, headers: always},\n"
+            "      {name: b, rate: 9/s, key: backend, algorithm: leaky-bucket, burst: 2},\n"
+            "      {name: c, rate: 9/s, key: backend, algorithm: leaky-bucket, burst: 2, delay: 2}]"
+        ),
+        "upstream.api.rate_limits[0].headers: what a backend has left is not what a client has: "
+        "leave it out (line 7)",
+        "upstream.api.rate_limits[1].delay: expected off: a limit of backends holds no request "
+        "back, it asks another backend (line 8)",
+    ),
+    semantic(
+        "more limits than there is room for",
+        with_upstream("rate_limits: [{name: x, rate: 1/s}]")
+        + f"rate_limits: [{', '.join(f'{{name: n{one}, rate: 1/s}}' for one in range(512))}]\n",
+        "upstream.api.rate_limits: more than 512 rate limits in all: take some out (line 7)",
+    ),
+    semantic(
+        "limits of routes that are none",
+        with_top(
+            "routes:\n"
+            "  - {path_prefix: /a, respond: {status: 200}, rate_limits: [{name: a, rate: 1/s}]}\n"
+            "  - {path_prefix: /b, split: {upstreams: {api: 1}},\n"
+            "     rate_limits: [{name: b, rate: 1/s, key: backend}, {name: a, rate: 1/s}]}\n"
+        ),
+        "routes[1].rate_limits[0].key: a route has no backends: move the limit to the upstream, or "
+        "count something else (line 10)",
+        "routes[1].rate_limits[1].name: a is already the name of routes[0].rate_limits[0] "
+        "(line 10)",
     ),
 )

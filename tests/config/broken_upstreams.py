@@ -210,8 +210,8 @@ UPSTREAMS = (
     semantic(
         "times that contradict each other",
         with_upstream(
-            "passive_health: {ejection_time: 10m}\n"
-            "circuit_breaker: {open_time: 2m, trials: 1, trial_successes: 2}\n"
+            "passive_health: {ejection_time: 10m, max_ejection_time: 5m}\n"
+            "circuit_breaker: {open_time: 2m, max_open_time: 1m, trials: 1, trial_successes: 2}\n"
         ),
         "upstream.api.passive_health.max_ejection_time: is shorter than ejection_time (line 7)",
         "upstream.api.circuit_breaker.max_open_time: is shorter than open_time (line 8)",

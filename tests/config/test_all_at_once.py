@@ -105,7 +105,8 @@ SECTIONS_MESSAGES = [
     "lisen[2].tls.pkcs12: {}/gone.p12 cannot be read: no such file or directory (line 4)",
     (
         "upstream.api.route.path: unknown key; known here: host, path_prefix, methods, headers, "
-        "cookies, query, priority, rewrite, request_headers, response_headers, mirror (line 7)"
+        "cookies, query, priority, rewrite, request_headers, response_headers, mirror, "
+        "rate_limits (line 7)"
     ),
     "upstream.api.backends[0].weight: expected 0..1000, got 1001 (line 8)",
     "upstream.api: stands here a second time, after line 6; keep one (line 9)",

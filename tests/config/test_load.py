@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from spooky.config.dump import dump
+from spooky.config.failing import CircuitBreaker, PassiveHealth
 from spooky.config.load import load, load_text
 from spooky.config.model import (
     Admin,
@@ -205,6 +206,8 @@ def test_several_listeners_with_an_alias() -> None:
         ("cooldown: 2s, max_cooldown: 3s", HealthCheck(cooldown=2, max_cooldown=3)),
         # What is written of the one is no fault of a default of the other.
         ("cooldown: 90s", HealthCheck(cooldown=90, max_cooldown=90)),
+        ("max_cooldown: 2s", HealthCheck(cooldown=2, max_cooldown=2)),
+        ("interval: 500ms", HealthCheck(interval=0.5, timeout=0.5)),
     ],
 )
 def test_health_checks(keys: str, check: HealthCheck) -> None:
@@ -212,6 +215,24 @@ def test_health_checks(keys: str, check: HealthCheck) -> None:
     assert loaded.config.upstream[0].health_check == check
     assert loaded.notices == ()
     assert load_text(dump(loaded.config)).config == loaded.config
+
+
+@pytest.mark.parametrize(
+    ("section", "found"),
+    [
+        (
+            "passive_health: {ejection_time: 10m}",
+            PassiveHealth(ejection_time=600, max_ejection_time=600),
+        ),
+        ("circuit_breaker: {open_time: 2m}", CircuitBreaker(open_time=120, max_open_time=120)),
+        ("circuit_breaker: {trials: 1}", CircuitBreaker(trials=1, trial_successes=1)),
+    ],
+)
+def test_no_default_contradicts_what_is_written(section: str, found: object) -> None:
+    config = load_text(with_upstream(f"{section}\n")).config
+    upstream = config.upstream[0]
+    assert found in (upstream.passive_health, upstream.circuit_breaker)
+    assert load_text(dump(config)).config == config
 
 
 @pytest.mark.parametrize(
@@ -228,6 +249,24 @@ def test_health_checks(keys: str, check: HealthCheck) -> None:
 def test_tls_that_does_nothing_or_proves_nothing(backend: str, tls: str, notice: str) -> None:
     text = with_backend(f"{{address: {backend}}}") + f"    tls: {tls}\n"
     assert load_text(text).notices == (f"upstream.api.{notice} (line 8)",)
+
+
+LONELY = "has no effect: the instance has none, write zone at the top too"
+
+
+@pytest.mark.parametrize(
+    ("zone", "backend", "told"),
+    [
+        ("", "", ()),
+        ("zone: a\n", "a", ()),
+        ("", "a", (f"upstream.api.backends[1].zone: {LONELY} (line 7)",)),
+        ("zone: a\n", "", ("zone: has no effect: no backend stands in a (line 8)",)),
+        ("zone: a\n", "b", ("zone: has no effect: no backend stands in a (line 8)",)),
+    ],
+)
+def test_zones_that_do_nothing(zone: str, backend: str, told: tuple[str, ...]) -> None:
+    where = f", zone: {backend}" if backend else ""
+    assert load_text(with_backend(f'{{address: "h:1"{where}}}') + zone).notices == told
 
 
 def test_problems_found_later_have_their_lines_too() -> None:

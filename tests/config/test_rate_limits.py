@@ -26,7 +26,7 @@ def limits_of(text: str) -> tuple[RateLimit, ...]:
         ),
         (
             "{name: a, rate: 5/m, key: header:X-Api-Key, headers: always, dry_run: true}",
-            RateLimit("a", Rate(5, "m"), "header:x-api-key", headers="always", dry_run=True),
+            RateLimit("a", Rate(5, "m"), "header:X-Api-Key", headers="always", dry_run=True),
         ),
         (
             "{name: a, rate: 1/d, algorithm: leaky-bucket, burst: 9, delay: off, scope: worker}",
@@ -57,7 +57,9 @@ def test_the_example_of_the_docs_is_in_order() -> None:
     assert found is not None
     config = load_text(LISTEN + found[1]).config
     assert [one.name for one in config.rate_limits] == ["clients", "login"]
-    assert [one.name for one in config.upstream[0].rate_limits] == ["keys", "api"]
+    (api,) = config.upstream
+    assert [one.name for one in api.rate_limits] == ["keys", "api", "each"]
+    assert [one.name for one in api.routes[1].rate_limits] == ["search"]
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,10 @@ def test_what_is_written_out_reads_back() -> None:
         ("retries: {budget: {ratio: 1e1}}", "budget.ratio: expected a number in 0..10, got"),
         ('retries: {budget: {minimum: "1"}}', "budget.minimum: expected a number in 0..1000000"),
         ("retries: {backoff: {initial: 2s}}", "retries.backoff.max: is shorter than initial"),
+        (
+            "retries: {attempts: 1}\nhedging: {delay: 1s}",
+            "upstream.api.hedging: is a second attempt, and retries.attempts is 1",
+        ),
         ("hedging: {}", "hedging.delay: missing; write a duration such as 100ms, or p95"),
         ("hedging: {delay: p100}", "hedging.delay: expected"),
         ("hedging: {delay: 0}", "hedging.delay: expected 1ms..1h or a percentile such as p95"),
@@ -88,6 +92,18 @@ def test_what_is_wrong_is_told_where_it_is(text: str, message: str) -> None:
 def test_a_hedge_without_another_backend_is_told_of() -> None:
     loaded = load_text(with_upstream("hedging: {delay: 1s}"), "spooky.yaml")
     assert [str(notice) for notice in loaded.notices if "hedging" in str(notice)] != []
+
+
+@pytest.mark.parametrize("key", ["statuses: [503]", "backoff: {initial: 1ms}"])
+def test_what_says_how_to_repeat_where_nothing_is_is_told_of(key: str) -> None:
+    def notices(attempts: int) -> list[str]:
+        text = f"retries: {{attempts: {attempts}, {key}}}"
+        loaded = load_text(with_upstream(text), "spooky.yaml")
+        return [str(notice) for notice in loaded.notices if "has no effect" in str(notice)]
+
+    assert notices(2) == []
+    (notice,) = notices(1)
+    assert notice.startswith(f"upstream.api.retries.{key.partition(':')[0]}: has no effect")
 
 
 def test_the_defaults_are_those_of_the_policy() -> None:

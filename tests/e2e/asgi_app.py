@@ -110,7 +110,8 @@ async def octets(call: Call) -> None:
 
 
 async def status(call: Call) -> None:
-    """Answer with the status `code` and nothing else."""
+    """Answer with the status `code` and nothing else, after `wait` milliseconds."""
+    await asyncio.sleep(call.number("wait") / 1000)
     await call.start(call.number("code", 204), [(b"x-answer", b"yes")])
     await call.body(b"", more=False)
 

@@ -7,12 +7,13 @@ from tests.e2e.spooky_process import SpookyProcess
 
 
 class Rows:
-    """The rows of the backends, by names such as `web/b0`."""
+    """The rows of the backends, by names such as `web/b0`; in several upstreams, by the first."""
 
     def __init__(self, spooky: SpookyProcess) -> None:
         self._memory = attach_to(spooky.program.process.pid)
         backends = self._memory.backends
-        self._numbers = {backends.row(number).name: number for number in backends.taken()}
+        names = {number: backends.row(number).name for number in backends.taken()}
+        self._numbers = {name.partition(", ")[0]: number for number, name in names.items()}
 
     def counted(self, name: str, column: TrafficColumn = TrafficColumn.REQUESTS) -> int:
         """Read a sum over all workers; that of the attempts that are over if none is named."""

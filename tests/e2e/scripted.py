@@ -38,6 +38,18 @@ def _interim(connection: Connection, request: Request) -> None:
     connection.interim(request, 103, [(b"link", b"</a.css>; rel=preload")])
 
 
+def _announce(connection: Connection, request: Request) -> None:
+    """Send 103 over and over, and never a response."""
+
+    def tick() -> None:
+        if connection.is_open(request):
+            connection.interim(request, 103, [(b"link", b"</a.css>; rel=preload")])
+            loop.call_later(TICK_S, tick)
+
+    loop = asyncio.get_running_loop()
+    tick()
+
+
 def _pace(connection: Connection, request: Request) -> None:
     """Give credit for `rate` octets a second from now on, until the request is over."""
 
@@ -179,6 +191,7 @@ ACTIONS = {
     "read-slowly": Action(begin=_pace, read=nothing, end=_report),
     "send": Action(end=_send),
     "hang": Action(),
+    "announce": Action(end=_announce),
     "seen": Action(end=_seen),
     "reset": Action(end=_reset),
     "refuse-once": Action(end=_refuse_once),

@@ -51,8 +51,10 @@ class TcpRelay:
             _reset(writer)
             return
         self._writers.add(writer)
+        await self._passes.wait()
+        if writer.is_closing():
+            return
         with contextlib.suppress(OSError):
-            await self._passes.wait()
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(back)
             await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
@@ -63,7 +65,6 @@ class TcpRelay:
                 await self._passes.wait()
                 writer.write(data)
                 await writer.drain()
-        self._writers.discard(writer)
         writer.close()
 
     async def _run(self, ready: threading.Event, stop: asyncio.Event) -> None:
@@ -74,10 +75,11 @@ class TcpRelay:
         await stop.wait()
         server.close()
         self._turn(Way.RESETS)
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Nothing is cut off: asyncio would complain of each, and of sockets that nobody closed.
+        self._passes.set()
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+        closed = (writer.wait_closed() for writer in self._writers)
+        await asyncio.gather(*closed, return_exceptions=True)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from spooky.shm.traffic import TrafficColumn
+from tests.e2e.backend_rows import Rows
 from tests.e2e.backends import start_hypercorn
 from tests.e2e.certificates import Identity
 from tests.e2e.h3_client import H3Client, connect
@@ -106,6 +108,26 @@ def test_ways_that_look_spare_the_slow_backend(front: SpookyProcess, way: str) -
     counts = Counter(name for names in _served(front, ANYBODY, way) for name in names)
     assert counts["b2"] < 24 / 2, counts
     assert min(counts["b0"], counts["b1"]) > 24 / 2, counts
+
+
+def test_how_soon_answers_begin_is_counted_whatever_the_way(front: SpookyProcess) -> None:
+    columns = (TrafficColumn.ANSWERS, TrafficColumn.ANSWER_TIME_US)
+
+    def counted() -> list[list[int]]:
+        # The backends are those of all upstreams, of which the file has this one first.
+        rows = Rows(front)
+        return [[rows.counted(f"ewma/b{n}", one) for one in columns] for n in range(3)]
+
+    before = counted()
+    names = Counter(name for mine in _served(front, ANYBODY[:2], "round-robin") for name in mine)
+    grown = [
+        [now - then for now, then in zip(*both, strict=True)]
+        for both in zip(counted(), before, strict=True)
+    ]
+    assert [answers for answers, _ in grown] == [names[f"b{n}"] for n in range(3)]
+    means = [time_us / answers / 1000 for answers, time_us in grown]
+    assert means[2] >= SLOW_MS * 0.95
+    assert 0 < min(means) < means[2] / 2
 
 
 @pytest.mark.parametrize("way", ["ring-hash", "rendezvous", "maglev"])

@@ -108,6 +108,24 @@ def test_request_that_was_not_processed_is_sent_again(
     assert (exchange.status, json.loads(exchange.kept)) == (200, {"attempts": 2})
 
 
+def test_a_refusal_does_not_take_a_request_from_the_backend_of_its_key(
+    spooky: Spooky, scripted: Backend, tmp_path: Path
+) -> None:
+    with start_scripted(tmp_path) as other:
+        addresses = (scripted.address, other.address)
+        by_path = {"type": "ring-hash", "key": "path"}
+        running = spooky({"upstream": {"one": upstream(*addresses, load_balancing=by_path)}})
+
+        async def scenario() -> list[Exchange]:
+            async with connect(running.port) as client:
+                path = f"/refuse-once?token={uuid.uuid4().hex}"
+                return [await client.get(path) for _ in range(2)]
+
+        found = asyncio.run(scenario())
+        assert [json.loads(one.kept) for one in found] == [{"attempts": 2}, {"attempts": 3}]
+        assert [record["retries"] for record in running.access_records(2)] == [1, 0]
+
+
 def test_goaway_loses_no_request(front: SpookyProcess) -> None:
     async def scenario() -> list[Exchange]:
         async with connect(front.port) as client:
@@ -201,6 +219,25 @@ def test_timeout(spooky: Spooky, scripted: Backend, which: str, status: int) -> 
     exchange, told = asyncio.run(scenario())
     assert (exchange.status, exchange.ended) == (status, True)
     assert told["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("timeouts", [{"response_header": "500ms"}, {}])
+def test_announcements_are_no_response(
+    spooky: Spooky, scripted: Backend, timeouts: dict[str, str]
+) -> None:
+    retries = {} if timeouts else {"per_try_timeout": "500ms"}
+    one = upstream(scripted.address, timeouts=timeouts, retries={"attempts": 1, **retries})
+    running = spooky({"upstream": {"one": one}})
+
+    async def scenario() -> Exchange:
+        async with connect(running.port) as client:
+            exchange = client.open("POST", "/scripted/announce", end=False)
+            client.send(exchange, b"content", end=True)
+            return await client.over(exchange, 5)
+
+    exchange = asyncio.run(scenario())
+    assert exchange.status == 504
+    assert exchange.interim
 
 
 def test_total_timeout_in_mid_response(spooky: Spooky, asgi: Backend) -> None:

@@ -1,10 +1,11 @@
 """Backends that fail the requests of a real load, with several workers: who is asked, and when."""
 
 import asyncio
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class Load:
     def __init__(self, path: str) -> None:
         self.path = path
         self.statuses: Counter[int] = Counter()
+        self.slowest_s = 0.0
 
     async def answers(self, count: int) -> None:
         """Wait for so many more, so that what is under way now is over."""
@@ -49,7 +51,9 @@ class Load:
 
     async def ask(self, client: H3Client) -> None:
         while True:
+            began = time.monotonic()
             self.statuses[(await client.get(self.path)).status] += 1
+            self.slowest_s = max(self.slowest_s, time.monotonic() - began)
             await asyncio.sleep(PAUSE_S)
 
 
@@ -125,6 +129,36 @@ def test_a_backend_that_dies_is_out_everywhere_and_back_when_it_is(
     assert running.log().count("web/b1 http://127.0.0.1:" + str(victim.port) + ": ejected") == 1
 
 
+def test_a_backend_that_says_nothing_any_more_is_spared_within_a_second(
+    spooky: Spooky, tmp_path: Path
+) -> None:
+    """It is stopped: connections stay, and no probe, timeout or ejection has noticed anything."""
+    site = make_site(tmp_path)
+    with ExitStack() as stack:
+        backends = [stack.enter_context(start_nghttpd(site, tmp_path)) for _ in range(3)]
+        running = start(spooky, backends)
+        rows, silent = Rows(running), backends[1].program.process
+
+        async def scenario() -> None:
+            async with load(running, "/nghttpd/one") as users:
+                await becomes(lambda: rows.counted("web/b1") > 50, "requests for all")
+                silent.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(KNOWN_S)
+            # These have nothing to do with those who wait for it.
+            asked = rows.counted("web/b0")
+            async with load(running, "/nghttpd/one") as users:
+                await users.answers(200)
+                assert rows.counted("web/b0") > asked + 80
+                assert users.slowest_s < KNOWN_S
+            assert not rows.is_ejected("web/b1")
+            silent.send_signal(signal.SIGCONT)
+            again = rows.counted("web/b1")
+            async with load(running, "/nghttpd/one"):
+                await becomes(lambda: rows.counted("web/b1") > again + 20, "requests for it again")
+
+        asyncio.run(scenario())
+
+
 def test_a_backend_that_answers_500_is_ejected_where_that_counts(
     spooky: Spooky, nghttpd: Backend, asgi: Backend
 ) -> None:
@@ -178,3 +212,37 @@ def test_a_breaker_opens_lets_a_few_try_and_closes(spooky: Spooky, nghttpd: Back
     said = [line for line in running.log().splitlines() if "circuit breaker" in line]
     assert "circuit breaker open for 500 ms" in said[0] or "open for 0.5 s" in said[0], said[0]
     assert "trials succeeded" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "why"),
+    [
+        ({"success_rate_stdev_factor": 1.2}, "/asgi/status?code=500", "of its requests succeed"),
+        ({"latency_factor": 3}, "/asgi/status?code=200&wait=60", "it answers after"),
+    ],
+)
+def test_a_backend_that_does_worse_than_the_others_is_ejected(
+    spooky: Spooky, site: Path, tmp_path: Path, rule: dict[str, float], path: str, why: str
+) -> None:
+    """For nghttpd the paths are not there, which it says at once, and which is a success."""
+    passive = {**rule, "window": "500ms", "minimum_requests": 5, "minimum_backends": 3}
+    with ExitStack() as stack:
+        well = [stack.enter_context(start_nghttpd(site, tmp_path)) for _ in range(2)]
+        worse = stack.enter_context(start_hypercorn(tmp_path))
+        running = start(spooky, [*well, worse], passive_health=passive)
+        rows = Rows(running)
+
+        async def scenario() -> None:
+            async with load(running, path) as users:
+                await becomes(lambda: rows.is_ejected("web/b2"), "an ejection")
+                await users.answers(50)
+                users.statuses.clear()
+                await becomes(lambda: users.statuses[404] > 100, "answers of the others")
+            assert set(users.statuses) == {404}
+
+        asyncio.run(scenario())
+    assert not rows.is_ejected("web/b0")
+    assert not rows.is_ejected("web/b1")
+    said = [line for line in running.log().splitlines() if "ejected for" in line]
+    assert len(said) == 1, said
+    assert why in said[0], said

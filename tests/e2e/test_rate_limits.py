@@ -171,7 +171,100 @@ def test_a_dry_run_refuses_nothing(spooky: Spooky, asgi: Backend) -> None:
     strict = {"name": "strict", "rate": "9/h", "path_prefix": "/asgi"}
     running = start(spooky, asgi, 1, limit, strict)
     assert statuses(ask(running, *[None] * 10)) == {200: 9, 429: 1}
-    wanted = {"refused": 1, "spared": 8}
+    wanted = {
+        "refused": 1,
+        "spared": 8,
+        "limits": [
+            {"name": "strict", "admitted": 9, "refused": 1, "spared": 0},
+            {"name": "try", "admitted": 2, "refused": 0, "spared": 8},
+        ],
+    }
     wait_until(lambda: status(running)["rate_limits"] == wanted, WAIT_S, "counts")
     said = [json.loads(line)["message"] for line in running.log().splitlines()]
     assert "rate limit try (dry run): a request of 127.0.0.1 is over it" in said
+
+
+def test_limits_of_all_routes_are_those_of_own_answers_too(spooky: Spooky, asgi: Backend) -> None:
+    one = {"name": "one", "key": "header:x-api-key", "rate": "2/h", "headers": "always"}
+    pace = {"name": "pace", "path_prefix": "/paced", "rate": "10/s", "burst": 2}
+    running = spooky(
+        {
+            "worker_processes": 1,
+            "upstream": {"one": upstream(asgi.address, path="/asgi")},
+            "rate_limits": [
+                one,
+                {"name": "upstreams", "key": "upstream", "rate": "1/h"},
+                {**pace, "algorithm": "leaky-bucket"},
+            ],
+            "routes": [
+                {"path_prefix": "/moved", "redirect": {"path": "/asgi"}},
+                {
+                    "path_prefix": "/paced",
+                    "respond": {"body": "said"},
+                    "rate_limits": [{"name": "own", "key": "all", "rate": "3/h"}],
+                    "response_headers": {"set": {"x-frame-options": "DENY"}},
+                },
+            ],
+        }
+    )
+    found: list[Exchange] = []
+    took: list[float] = []
+
+    async def work(client: H3Client) -> None:
+        key = [(b"x-api-key", b"a")]
+        found.extend([await client.get("/moved", key) for _ in range(3)])
+        begin = time.monotonic()
+        paced = [client.open("POST", "/paced", end=False) for _ in range(4)]
+        for exchange in paced:
+            client.send(exchange, bytes(10), end=True)
+        # One that waits for its turn leaves; the next one keeps its own.
+        client.reset(paced[1], 0x10C)
+        client.stop(paced[1], 0x10C)
+        for exchange in (paced[0], *paced[2:]):
+            found.append(await client.over(exchange))
+            took.append(time.monotonic() - begin)
+
+    connections(running, 1, work)
+    assert [one.status for one in found] == [302, 302, 429, 200, 200, 429]
+    assert [one.header(b"ratelimit") for one in found[:2]] == [
+        b'"one";r=1;t=1800',
+        b'"one";r=0;t=1800',
+    ]
+    assert found[3].kept == found[4].kept == b"said"
+    assert found[5].header(b"x-frame-options") == b"DENY"
+    assert took[0] < 0.1 < took[1] < 2
+    line = running.access_records(7)[2]
+    assert (line["status"], line["upstream"], line["error"]) == (429, None, "rate_limited")
+    wait_until(lambda: status(running)["workers"][0]["in_flight"] == 0, WAIT_S, "nothing held")
+
+
+def test_backends_share_requests_until_none_may_have_more(
+    spooky: Spooky, nghttpd: Backend, asgi: Backend
+) -> None:
+    limit = {"name": "each", "key": "backend", "rate": "3/h"}
+    settings = {
+        "worker_processes": 2,
+        "upstream": {"one": upstream(nghttpd.address, asgi.address, rate_limits=[limit])},
+    }
+    running = spooky(settings)
+    running.wait_until_serving(2)
+    found = ask(running, *[None] * 8)
+    assert Counter(one.status == 429 for one in found) == {False: 6, True: 2}
+    records = running.access_records(8)
+    assert Counter(one["backend"] for one in records if one["backend"]) == {"b0": 3, "b1": 3}
+    refused = found[-1]
+    assert refused.header(b"retry-after") in {b"1199", b"1200"}
+    assert records[-1]["error"] == "rate_limited"
+
+
+def test_a_route_has_a_limit_of_its_own(spooky: Spooky, asgi: Backend) -> None:
+    limit = {"name": "headers", "key": "all", "rate": "2/h"}
+    route = [{"path_prefix": "/"}, {"path_prefix": PATH, "rate_limits": [limit]}]
+    running = spooky({"upstream": {"one": {**upstream(asgi.address), "route": route}}})
+    running.wait_until_serving(1)
+
+    async def run() -> list[int]:
+        async with connect(running.port) as client:
+            return [(await client.get(path)).status for path in (PATH, PATH, PATH, "/asgi/echo")]
+
+    assert [status == 429 for status in asyncio.run(run())] == [False, False, True, False]

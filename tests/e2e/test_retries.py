@@ -22,7 +22,7 @@ from tests.e2e.certificates import Identity
 from tests.e2e.conftest import Spooky
 from tests.e2e.failing import Failing
 from tests.e2e.h3_client import Exchange, connect
-from tests.e2e.processes import wait_until
+from tests.e2e.processes import free_port, wait_until
 from tests.e2e.spooky_process import SpookyProcess, running_spooky, upstream
 
 pytestmark = pytest.mark.e2e
@@ -38,6 +38,11 @@ UPSTREAMS: dict[str, dict[str, Any]] = {
     "hurry": {"retries": {"per_try_timeout": "200ms"}},
     "hedge": {"hedging": {"delay": "100ms"}},
     "tail": {"hedging": {"delay": "p95"}},
+    "spent": {
+        "hedging": {"delay": "100ms"},
+        "retries": {"budget": {"ratio": 0, "minimum": 0.1}},
+    },
+    "gated": {"hedging": {"delay": "100ms"}, "admission": {"max_in_flight": 1, "queue": 1}},
     "poor": {"retries": {**AGAIN, "budget": {"ratio": 0, "minimum": 0}}},
 }
 
@@ -161,6 +166,25 @@ def test_a_try_that_takes_too_long_is_given_up(
     assert _access(running, token)["error"] == ("try_timeout" if status == 504 else None)
 
 
+def test_a_try_has_its_time_from_the_end_of_the_request_on(
+    running: SpookyProcess, failing: Failing
+) -> None:
+    token = uuid.uuid4().hex
+
+    async def scenario() -> Exchange:
+        async with connect(running.port) as client:
+            path = f"/hurry/x?fail=1&code=200&wait=100&token={token}"
+            exchange = client.open("PUT", path, end=False)
+            client.send(exchange, b"slow")
+            # A client takes its time, longer than a try has.
+            await asyncio.sleep(0.4)
+            client.send(exchange, b" content", end=True)
+            return await client.over(exchange)
+
+    assert asyncio.run(scenario()).status == 200
+    assert len(failing.tries(token)) == 1
+
+
 @pytest.mark.parametrize(("method", "hedged"), [("GET", True), ("PUT", False), ("POST", False)])
 def test_a_request_that_takes_long_is_hedged_where_that_is_safe(
     running: SpookyProcess, failing: Failing, method: str, hedged: bool
@@ -170,6 +194,14 @@ def test_a_request_that_takes_long_is_hedged_where_that_is_safe(
     assert len(failing.tries(token)) == 1 + hedged
     assert (exchange.kept == b"failed") is not hedged
     assert _access(running, token)["retries"] == int(hedged)
+
+
+def test_a_hedge_is_paid_for_from_the_budget(running: SpookyProcess, failing: Failing) -> None:
+    """One within `WINDOW_S` is all that it has."""
+    for hedges in (1, 0):
+        exchange, token = _ask(running, "GET", "/spent/x?fail=1&code=200&wait=400")
+        assert (exchange.status, len(failing.tries(token))) == (200, 1 + hedges)
+        assert _access(running, token)["retries"] == hedges
 
 
 def test_the_slower_of_two_tries_is_cancelled(running: SpookyProcess, failing: Failing) -> None:
@@ -183,6 +215,43 @@ def test_a_fast_request_is_not_hedged(running: SpookyProcess, failing: Failing) 
     exchange, token = _ask(running, "GET", "/hedge/x?a=b")
     assert (exchange.status, len(failing.tries(token))) == (200, 1)
     assert _access(running, token)["retries"] == 0
+
+
+def test_a_request_that_did_not_end_with_its_head_is_not_hedged(
+    running: SpookyProcess, failing: Failing
+) -> None:
+    """Not even if it had ended before it was let in: the hedge would hear of no end."""
+    first, token = uuid.uuid4().hex, uuid.uuid4().hex
+
+    async def scenario() -> Exchange:
+        async with connect(running.port) as client:
+            client.open("POST", f"/gated/x?fail=1&code=200&wait=500&token={first}")
+            await asyncio.to_thread(wait_until, lambda: bool(failing.tries(first)), 5.0, "a try")
+            held = client.open("GET", f"/gated/x?fail=1&code=200&wait=400&token={token}", end=False)
+            client.send(held, b"", end=True)
+            return await client.over(held)
+
+    assert asyncio.run(scenario()).status == 200
+    assert _access(running, token)["retries"] == 0
+
+
+def test_a_hedge_that_fails_leaves_the_first_try_alone(spooky: Spooky, failing: Failing) -> None:
+    addresses = (failing.addresses[0], f"127.0.0.1:{free_port()}")
+    by_path = {"type": "rendezvous", "key": "path"}
+    delay = {"delay": "100ms"}
+    hedged = upstream(*addresses, hedging=delay, load_balancing=by_path, passive_health="off")
+    running = spooky({"upstream": {"one": hedged}})
+
+    async def scenario() -> list[Exchange]:
+        async with connect(running.port) as client:
+            paths = [f"/{n}?fail=1&code=200&wait=400&token={uuid.uuid4().hex}" for n in range(8)]
+            exchanges = [client.open("GET", path) for path in paths]
+            return [await client.over(exchange) for exchange in exchanges]
+
+    # Those that go to the port where nobody listens first are tried again, the others hedged.
+    assert {exchange.status for exchange in asyncio.run(scenario())} == {200}
+    records = running.access_records(8)
+    assert {(record["backend"], record["retries"]) for record in records} == {("b0", 1)}
 
 
 def test_the_wait_for_a_hedge_is_learnt_from_recent_requests(

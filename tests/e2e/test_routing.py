@@ -44,6 +44,12 @@ CONDITIONS = [
     says("no robot", path_prefix="/not", headers={"x-robot": {"exact": "yes", "invert": True}}),
 ]
 
+SECURE = {
+    "remove": ["x-request-id"],
+    "set": {"strict-transport-security": "max-age=9", "cache-control": "max-age=9"},
+    "add": {"access-control-allow-origin": "*", "content-type": "a/b"},
+}
+
 
 def _settings(asgi: Backend, scripted: Backend, deaf: int, folder: Path) -> dict[str, Any]:
     """Put the routes together; `deaf` is a port where connections get no answer."""
@@ -71,6 +77,8 @@ def _settings(asgi: Backend, scripted: Backend, deaf: int, folder: Path) -> dict
         {"path_prefix": "/deaf", "mirror": {"upstream": "deaf"}},
         {"path_prefix": "/closed", "mirror": {"upstream": "closed"}},
     ]
+    closed = upstream(f"127.0.0.1:{free_port()}", path="/down")
+    closed["route"] = [{"path_prefix": "/down", "response_headers": SECURE}]
     split = {"upstreams": {"main": 70, "scripted": 30}, "key": "header:x-user"}
     rules: list[dict[str, Any]] = [
         *CONDITIONS,
@@ -89,7 +97,7 @@ def _settings(asgi: Backend, scripted: Backend, deaf: int, folder: Path) -> dict
             "main": main,
             "scripted": upstream(scripted.address, path="/scripted"),
             "deaf": {"backends": [{"address": f"127.0.0.1:{deaf}"}]},
-            "closed": {"backends": [{"address": f"127.0.0.1:{free_port()}"}]},
+            "closed": closed,
         },
         "routes": rules,
         "limits": {"retry_body_bytes": "64KiB"},
@@ -248,6 +256,18 @@ def test_header_rules(client: Curl) -> None:
     assert answer.headers["server"] == "front"
     assert answer.headers["x-request-id"] == "<abc>"
     assert client.ask("/rules/alt-svc").headers.get_list("set-cookie") == ["a=1", "b=2", "c=3"]
+
+
+def test_header_rules_of_the_route_of_a_failure(client: Curl) -> None:
+    answer = client.ask("/down")
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        502,
+        "text/plain; charset=utf-8",
+    )
+    assert answer.headers.get_list("cache-control") == ["no-store"]
+    assert answer.headers["strict-transport-security"] == "max-age=9"
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "x-request-id" not in answer.headers
 
 
 def test_a_split_is_sticky_and_shares_by_weight(client: Curl) -> None:

@@ -122,6 +122,7 @@ def test_a_slow_backend_is_ejected() -> None:
         for backend, answer_us in zip(BACKENDS, (10_000, 12_000, 90_000), strict=True):
             cells = instance.memory.traffic.row(0, instance.numbers[backend.identity])
             cells[TrafficColumn.ANSWER_TIME_US] += answer_us
+            cells[TrafficColumn.ANSWERS] += 1
             instance.count(backend, TrafficColumn.SUCCESSES)
     instance.look(1.0)
     assert instance.away() == ["b3"]

@@ -122,10 +122,27 @@ def test_a_trial_that_fails_opens_it_for_longer_up_to_the_cap() -> None:
 def test_lost_trials_are_followed_by_another_round() -> None:
     backend = Backend().half_open()
     assert backend.breaker.status.round == 1
-    assert backend.look(5, successes=1) == ""
+    assert backend.look(5) == ""
     assert backend.breaker.status.round == 2
-    assert backend.look(0.05, successes=1) == "", "each round has to succeed by itself"
+    assert backend.look(0.05, successes=2) == "CLOSED: 2 trials succeeded"
+
+
+def test_trials_of_several_rounds_add_up() -> None:
+    """Where one worker has all the traffic, and one trial in a round at most."""
+    backend = Backend().half_open()
+    assert backend.look(0.05, successes=1) == ""
+    assert backend.look(5) == ""
+    assert backend.breaker.status.round == 2
     assert backend.look(0.05, successes=1) == "CLOSED: 2 trials succeeded"
+
+
+def test_a_trial_of_a_later_round_that_fails_takes_all_back() -> None:
+    backend = Backend().half_open()
+    backend.look(0.05, successes=1)
+    backend.look(5)
+    assert backend.look(0.05, resets=1) == "OPEN: a trial failed"
+    assert backend.look(10) == "HALF_OPEN: to try again"
+    assert backend.look(0.05, successes=1) == ""
 
 
 def test_a_breaker_of_before_goes_on() -> None:

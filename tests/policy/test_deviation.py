@@ -11,7 +11,8 @@ BOTH = DeviationSettings(
 
 
 def answered(successes: int, errors: int = 0, each_us: int = 10_000) -> Tally:
-    return Tally(successes, errors, answer_time_us=(successes + errors) * each_us)
+    answers = successes + errors
+    return Tally(successes, errors, begun=answers, answer_time_us=answers * each_us)
 
 
 WELL = [answered(200)] * 5
@@ -35,6 +36,11 @@ WELL = [answered(200)] * 5
             id="slower by less than is noticed",
         ),
         pytest.param([Tally(timeouts=200)] * 5, [], id="nobody answers"),
+        pytest.param(
+            [*WELL[:4], Tally(200, begun=100, answer_time_us=100 * 40_000)],
+            [4],
+            id="the mean is that of the answers that began",
+        ),
     ],
 )
 def test_outliers(window: list[Tally], found: list[int]) -> None:

@@ -178,6 +178,18 @@ def test_standings(member: Member, others: list[Member], standing: Standing, kee
     assert (found.standings[0], found.keeps[0]) == (standing, keeps)
 
 
+def test_in_a_panic_nobody_is_spared() -> None:
+    nursed = replace(SICK, part=0.1, well_for=0.0)
+    found = weigh([nursed, SICK], Rules(slow_start=10, panic_threshold=0.5))
+    assert found.weights == (100, 100)
+
+
+def test_who_may_serve_is_never_rounded_away() -> None:
+    least = Member(weight=1, part=0.001, well_for=0.0)
+    found = weigh([least, Member(weight=1000)], Rules(slow_start=10))
+    assert found.weights[0] == 1
+
+
 def test_nobody() -> None:
     found = weigh([], Rules())
     assert (found.weights, found.standings, found.again_in) == ((), (), None)

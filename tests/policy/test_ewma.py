@@ -33,6 +33,13 @@ def test_a_peak_counts_at_once_even_when_the_clock_stands_still(seen: list[float
     assert estimate.value(7.0) == max(seen)
 
 
+def test_a_clock_that_goes_back_makes_nothing_fade() -> None:
+    estimate = PeakEwma(decay=10.0)
+    estimate.observe(1.0, 20.0)
+    estimate.observe(1.0, 10.0)
+    assert estimate.value(20.0) == 1.0
+
+
 def test_it_falls_little_by_little() -> None:
     estimate = PeakEwma(decay=10.0)
     estimate.observe(1.0, 0.0)

@@ -24,7 +24,7 @@ CLIENT, CONNECTION = "192.0.2.7", b"\x01\x02"
         ("cid", Head(), b"\x01\x02"),
         ("path", Head(b"/a/b?c=d"), b"/a/b"),
         ("authority", Head(authority=b"API.example.com:81"), b"api.example.com:81"),
-        ("authority", Head(authority=b"", headers=[(b"host", b"a.example")]), b"a.example"),
+        ("authority", Head(authority=b"", headers=[(b"host", b"A.example")]), b"a.example"),
         ("header:X-User", Head(headers=[(b"x-user", b"joe"), (b"x-user", b"jim")]), b"joe"),
         ("header:x-user", Head(headers=[(b"x-user", b"")]), b""),
         ("header:x-user", Head(headers=[(b"x-other", b"joe")]), None),
@@ -40,6 +40,22 @@ CLIENT, CONNECTION = "192.0.2.7", b"\x01\x02"
 def test_what_a_key_finds_or_else_the_client(key: str, head: Head, found: bytes | None) -> None:
     expected = CLIENT.encode() if found is None else found
     assert HashKey(key).hash(head, CLIENT, CONNECTION) == hash_of(expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "head", "found"),
+    [
+        ("client_ip", Head(b"/"), CLIENT.encode()),
+        ("cid", Head(b"/"), CONNECTION),
+        ("path", Head(b"/a?b"), b"/a"),
+        ("query:user", Head(b"/?user=7"), b"7"),
+        ("query:user", Head(b"/"), None),
+        ("header:x-user", Head(b"/"), None),
+        ("cookie:user", Head(b"/"), None),
+    ],
+)
+def test_a_request_that_lacks_what_a_key_names(key: str, head: Head, found: bytes | None) -> None:
+    assert HashKey(key).find(head, CLIENT, CONNECTION) == found
 
 
 def test_a_hash_is_the_same_in_every_process() -> None:

@@ -114,6 +114,15 @@ def test_only_so_many_are_away_and_the_next_one_is_when_there_is_room() -> None:
     ]
 
 
+def test_who_is_spared_after_it_has_answered_is_told_of_again() -> None:
+    upstream = Upstream(3)
+    upstream.fail(0)
+    assert [verdict for _, verdict, _ in upstream.fail(1)] == [Verdict.SPARED]
+    upstream.add(1, successes=1)
+    assert upstream.look(0.05) == []
+    assert [verdict for _, verdict, _ in upstream.fail(1)] == [Verdict.SPARED]
+
+
 def test_room_does_not_eject_by_old_evidence() -> None:
     upstream = Upstream(2)
     upstream.fail(0)
@@ -201,7 +210,7 @@ def test_whatever_happens_enough_stay_and_all_return(
         returned = {place for place, verdict, _ in verdicts if verdict is Verdict.RETURNED}
         assert set(after) == (set(before) - returned) | ejected, "each change is told"
         assert all(one.until <= upstream.now + 60 for one in upstream.standings if one.until > 1)
-    # What was seen once is judged when it is seen again.
-    for seconds in (0.1, 0.1, 0.1, 60.1):
+    # What was seen once is judged when it is seen again, and at the end of its window.
+    for seconds in (0.1, 0.1, 0.1, settings.window, 60.1):
         upstream.look(seconds)
     assert not upstream.away()

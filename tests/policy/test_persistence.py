@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spooky.policy import persistence
 from spooky.policy.persistence import VALUE_LENGTH, CookieRules, CookieSessions, Session
 
 KEY = bytes(range(32))
@@ -50,13 +51,21 @@ def test_of_several_the_first_whose_backend_is_there_counts() -> None:
         (1799, Session(1)),
         (1802, Session(1, is_stale=True)),
         (3599, Session(1, is_stale=True)),
-        (3601, None),
+        (3600.4, Session(1, is_stale=True)),
+        (3600.5, None),
         # The clock was set back since.
         (-10, Session(1, is_stale=True)),
     ],
 )
 def test_time(after: float, found: Session | None) -> None:
     assert sessions().find([cookie()], NOW + after) == found
+
+
+def test_a_cookie_of_another_version_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as changed:
+        changed.setattr(persistence, "VERSION", b"\x02")
+        other = cookie()
+    assert sessions().find([other], NOW) is None
 
 
 def test_without_a_timeout_it_holds_for_ever() -> None:

@@ -100,6 +100,26 @@ def test_limits_over_all_workers(memory: SharedMemory) -> None:
     }
 
 
+def test_what_each_rate_limit_did(memory: SharedMemory) -> None:
+    assert "RATE LIMIT" not in as_table(take(memory))
+    rows = memory.rate_counts.assign(["login", "all"])
+    for process in (1, 2):
+        memory.rate_counts.counter(rows["login"], process).admitted()
+    memory.rate_counts.counter(rows["login"], 0).refused()
+    table = as_table(take(memory)).splitlines()
+    assert [line.split() for line in table[-3:]] == [
+        ["RATE", "LIMIT", "ADMITTED", "REFUSED", "SPARED"],
+        ["all", "0", "0", "0"],
+        ["login", "2", "1", "0"],
+    ]
+    assert json.loads(as_json(take(memory)))["rate_limits"]["limits"][1] == {
+        "name": "login",
+        "admitted": 2,
+        "refused": 1,
+        "spared": 0,
+    }
+
+
 def stop_serving(memory: SharedMemory) -> None:
     memory.processes.row(1).end()
 
@@ -205,7 +225,7 @@ KEYS = {
         "connections_opened connections_refused datagrams_handed_over late_initials retries_sent "
         "stateless_resets_sent"
     ),
-    "rate_limits": "refused spared",
+    "rate_limits": "limits refused spared",
     "generations": "generation ready state workers",
     "workers": ("connections generation heartbeat_age_s in_flight pid requests slot state usage"),
     "keepers": "generation heartbeat_age_s pid state usage",

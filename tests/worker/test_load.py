@@ -1,6 +1,7 @@
 """The load of backends as the balancers of two workers see it, over real shared memory."""
 
 import asyncio
+from typing import cast
 
 import pytest
 
@@ -26,6 +27,14 @@ from spooky.worker.upstreams import Target
 from tests.worker.pool_probe import LIMITS, TIMEOUTS
 
 NAMES = ["http://a:80", "http://b:80", "http://c:80"]
+
+
+def answer(memory: SharedMemory, process: int, place: int, seconds: float) -> None:
+    cells = memory.traffic.row(process, memory.backends.assign(NAMES)[NAMES[place]])
+    pool = cast("Pool", None)
+    attempt = Attempt(Exchange(), Target(place, "b", b"http", pool, None, cells), 0.0)
+    attempt.sent_at = 100.0
+    attempt.answered(100.0 + seconds)
 
 
 def two_workers(*, is_timed: bool = False) -> tuple[SharedMemory, Load, Load]:
@@ -77,16 +86,25 @@ def test_what_a_worker_had_is_forgotten_when_it_dies() -> None:
     assert one.total_in_flight() == 0
 
 
+def test_an_answer_counts_when_it_begins_and_a_clock_that_goes_back_takes_nothing() -> None:
+    memory, _, _ = two_workers()
+    for seconds in (0.25, -1.0):
+        answer(memory, 0, 2, seconds)
+    total = memory.traffic.total(memory.backends.assign(NAMES)[NAMES[2]])
+    assert total.get(TrafficColumn.ANSWERS) == 2
+    assert total.get(TrafficColumn.ANSWER_TIME_US) == 250_000
+
+
 def test_latency_is_learnt_from_all_workers_and_fades() -> None:
-    memory, one, other = two_workers(is_timed=True)
-    other.answered(1, 0.2)
-    other.answered(1, 0.4)
+    memory, one, _ = two_workers(is_timed=True)
+    answer(memory, 1, 1, 0.2)
+    answer(memory, 1, 1, 0.4)
     one.look(memory.traffic, 100.0)
     assert one.latency(1) == pytest.approx(0.3)
     assert one.latency(0) == 0.0
     one.look(memory.traffic, 110.0)
     assert one.latency(1) == pytest.approx(0.3 / 2.718281828)
-    one.answered(1, 0.9)
+    answer(memory, 0, 1, 0.9)
     one.look(memory.traffic, 110.0)
     assert one.latency(1) == pytest.approx(0.9)
 
@@ -131,7 +149,7 @@ def attempt_at(load: Load, pool: Pool) -> Attempt:
 def test_an_attempt_counts_until_it_is_over_and_once(end: str) -> None:
     async def test() -> None:
         loop = asyncio.get_running_loop()
-        memory, load, _ = two_workers(is_timed=True)
+        _, load, _ = two_workers()
         # No connection is made before this is over: all stays in the queue.
         pool = Pool(Endpoint(Backend("b", "127.0.0.1", 9)), LIMITS, TIMEOUTS, loop)
         attempt = attempt_at(load, pool)
@@ -149,9 +167,6 @@ def test_an_attempt_counts_until_it_is_over_and_once(end: str) -> None:
         assert load.in_flight(1) == 0
         attempt.cancel(H2Code.CANCEL)
         assert load.total_in_flight() == 0
-        row = memory.backends.assign(NAMES)[NAMES[1]]
-        heads = sum(isinstance(event, ResponseHead) for event in ENDS.get(end, ()))
-        assert memory.traffic.total(row).get(TrafficColumn.ANSWERS) == heads
         await pool.close()
 
     asyncio.run(test())

@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+import time
+import tracemalloc
 from typing import Any, cast
 
 import pytest
 
-from spooky.config.model import Backend, Upstream
+from spooky.config.model import Backend, Timeouts, Upstream
 from spooky.policy.balance.turns import RoundRobin
 from spooky.protocol.messages import Path
 from spooky.worker import mirror
@@ -15,6 +17,7 @@ from spooky.worker.connect import Endpoint
 from spooky.worker.mirror import MOST_AT_ONCE, Mirror, Places, Shadow
 from spooky.worker.pool import Pool
 from spooky.worker.repetition import make_repetition
+from spooky.worker.trials import Quota
 from spooky.worker.upload import Upload
 from spooky.worker.upstreams import UpstreamGroup
 from tests.e2e.backends import Backend as Program
@@ -27,11 +30,17 @@ MOST_CONTENT = 1000
 class Copies:
     """A mirror to one port, and requests that it may copy."""
 
-    def __init__(self, port: int, percent: float = 100.0, rand: float = 0.5) -> None:
+    def __init__(
+        self,
+        port: int,
+        percent: float = 100.0,
+        rand: float = 0.5,
+        timeouts: Timeouts = TIMEOUTS,
+    ) -> None:
         loop = asyncio.get_running_loop()
         backend = Backend("b", "127.0.0.1", port)
         self.pool = Pool(Endpoint(backend), LIMITS, TIMEOUTS, loop)
-        upstream = Upstream("shadow", (), (backend,))
+        upstream = Upstream("shadow", (), (backend,), timeouts=timeouts)
         self.group = UpstreamGroup(
             upstream,
             [self.pool],
@@ -110,6 +119,60 @@ def test_content_beyond_the_limit_is_not_kept(nghttpd: Program) -> None:
         upload.offer(b"x", 0, end=True)
         leave_gates(call)
         assert (copies.busy(), copies.streams()) == (0, 0)
+        await copies.pool.close()
+
+    run(test())
+
+
+def test_content_in_single_octets_takes_no_more_room_than_in_one_piece() -> None:
+    async def test() -> None:
+        copies = Copies(1)
+        copies.places.most_content = length = 65_536
+        call, upload = copies.begin(end=False)
+        assert upload.tap is not None
+        tracemalloc.start()
+        for octet in range(length):
+            upload.tap.offer(bytes((octet % 256,)), end=False)
+        kept = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert copies.busy() == 1
+        assert kept < 2 * length
+        leave_gates(call)
+        await copies.pool.close()
+
+    run(test())
+
+
+def test_a_copy_is_no_trial() -> None:
+    async def test() -> None:
+        copies = Copies(1)
+        trial = Quota()
+        trial.renew(1, 1)
+        copies.group.trials = {0: trial}
+        passes(copies.begin()[0])
+        assert copies.busy() == 1
+        await until(lambda: copies.busy() == 0, "the copy given up")
+        assert (trial.left, copies.streams()) == (1, 0)
+        await copies.pool.close()
+
+    run(test())
+
+
+def test_an_answer_that_has_begun_is_waited_for(
+    hypercorn: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def took(copies: Copies, path: str) -> float:
+        begun = time.monotonic()
+        passes(copies.begin(path=path)[0])
+        await until(lambda: copies.busy() == 0, "the end of the copy")
+        assert copies.streams() == 0
+        return time.monotonic() - begun
+
+    async def test() -> None:
+        copies = Copies(hypercorn.port, timeouts=Timeouts(response_header=0.3))
+        assert await took(copies, "/slow?n=3&chunk=1&pause=200") > 0.5
+        monkeypatch.setattr(mirror, "LONGEST_S", 0.3)
+        assert await took(copies, "/slow?n=1&pause=86400000") >= 0.3
         await copies.pool.close()
 
     run(test())

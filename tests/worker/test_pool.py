@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import socket
+import time
 from dataclasses import replace
 
 import pytest
@@ -395,6 +397,22 @@ def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
         for record in caplog.records
         if record.name == "spooky.worker.pool"
     ]
+
+
+def test_close_waits_for_no_connection_that_was_only_being_made() -> None:
+    """Whatever moment it comes in: uvloop tells no end of a transport that was cancelled."""
+
+    async def test() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            for turns in range(8):
+                begun = time.monotonic()
+                async with pooled(silent.getsockname()[1]) as pool:
+                    get().start(pool)
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                assert time.monotonic() - begun < 1
+
+    run(test())
 
 
 CLOSED = "it closed the connection without speaking HTTP/2"

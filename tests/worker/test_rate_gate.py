@@ -11,6 +11,7 @@ import pytest
 from spooky.config.rate_limits import LEAKY_BUCKET, SLIDING_WINDOW, Rate, RateLimit
 from spooky.errors import Kind
 from spooky.protocol.messages import Path, RequestHead
+from spooky.shm.rate_counts import RateCount
 from spooky.shm.segment import SharedMemory
 from spooky.worker.call import Call, Hold, Refusal
 from spooky.worker.rate_gate import Limit, RateGate, Tally, key_function, policy_of
@@ -31,10 +32,17 @@ def call(
     return Call(head, "localhost", Path((peer, 4433)), connection, cast("Any", Group()))
 
 
-def gate(*limits: RateLimit, loop: asyncio.AbstractEventLoop | None = None) -> RateGate:
-    tables = Tables(SharedMemory.create(16), 0, b"secret")
-    tables._memory.expect(0)
-    made = [Limit(limit, make_meter(limit, tables)) for limit in limits]
+def gate(
+    *limits: RateLimit,
+    loop: asyncio.AbstractEventLoop | None = None,
+    memory: SharedMemory | None = None,
+    slot: int = 0,
+) -> RateGate:
+    memory = memory or SharedMemory.create(16)
+    memory.expect(slot)
+    rows = memory.rate_counts.assign(limit.name for limit in limits)
+    tables = Tables(memory, slot, b"secret", rows)
+    made = [Limit(limit, make_meter(limit, tables), tables.counter(limit)) for limit in limits]
     return RateGate(made, Tally(), cast("Any", loop))
 
 
@@ -65,6 +73,10 @@ def passes(one: RateGate, request: Call) -> bool:
         ({"key": "cid"}, call(), call(connection=b"other"), False),
         ({"key": "header:x-key"}, call(x_key=b"a"), call(x_key=b"a", peer="::1"), True),
         ({"key": "header:x-key"}, call(x_key=b"a"), call(x_key=b"b"), False),
+        ({"key": "query:user"}, call(b"/?user=1"), call(b"/x?user=1"), True),
+        ({"key": "cookie:user"}, call(cookie=b"user=1"), call(cookie=b"user=2"), False),
+        ({"key": "authority"}, call(), call(b"/x", peer="192.0.2.2"), True),
+        ({"key": "path"}, call(b"/a?x"), call(b"/a"), True),
         ({"key": "upstream"}, call(), call(peer="192.0.2.2"), True),
         ({"key": "all"}, call(), call(peer="192.0.2.2"), True),
     ],
@@ -81,6 +93,9 @@ def test_what_is_counted_apart(
     ("settings", "request_", "limited"),
     [
         ({"key": "header:x-key"}, call(), False),
+        ({"key": "header:X-Key"}, call(x_key=b"a"), True),
+        ({"key": "cookie:user"}, call(), False),
+        ({"key": "query:user"}, call(), False),
         ({"path_prefix": "/login"}, call(b"/login"), True),
         ({"path_prefix": "/login"}, call(b"/login?next=/"), True),
         ({"path_prefix": "/login"}, call(b"/a/../%6cogin/x"), True),
@@ -150,28 +165,37 @@ def test_several_limits_tell_of_themselves_in_one_list() -> None:
 
 def test_limits_of_one_worker_are_no_business_of_another() -> None:
     memory = SharedMemory.create(16)
-    for slot in range(2):
-        memory.expect(slot)
+    memory.expect(1)
     passed = {"worker": 0, "instance": 0}
     for scope in passed:
         limit = RateLimit("x", HOUR, scope=scope)
         for slot in range(2):
-            tables = Tables(memory, slot, b"secret")
-            one = RateGate([Limit(limit, make_meter(limit, tables))], Tally(), cast("Any", None))
+            one = gate(limit, memory=memory, slot=slot)
             passed[scope] += sum(passes(one, call()) for _ in range(5))
     assert passed == {"worker": 6, "instance": 3}
 
 
 def test_a_changed_limit_begins_anew_and_an_unchanged_one_does_not() -> None:
     memory = SharedMemory.create(16)
-    memory.expect(0)
     passed = []
     for rate in (HOUR, HOUR, Rate(4, "h")):
-        limit = RateLimit("x", rate)
-        meter = make_meter(limit, Tables(memory, 0, b"secret"))
-        one = RateGate([Limit(limit, meter)], Tally(), cast("Any", None))
+        one = gate(RateLimit("x", rate), memory=memory)
         passed.append(sum(passes(one, call()) for _ in range(9)))
     assert passed == [3, 0, 4]
+
+
+def test_each_limit_counts_what_became_of_its_requests() -> None:
+    memory = SharedMemory.create(16)
+    small = RateLimit("small", Rate(1, "h"), path_prefix="/small")
+    tried = RateLimit("tried", Rate(2, "h"), dry_run=True)
+    one = gate(RateLimit("large", HOUR), small, tried, memory=memory)
+    found = [passes(one, call(path)) for path in (b"/small", b"/small", b"/", b"/", b"/", b"/")]
+    assert found == [True, False, True, True, False, False]
+    assert memory.rate_counts.all() == [
+        RateCount("large", 3, 2, 0),
+        RateCount("small", 1, 1, 0),
+        RateCount("tried", 2, 0, 1),
+    ]
 
 
 def test_a_dry_run_counts_and_says_so_once_a_second(caplog: pytest.LogCaptureFixture) -> None:

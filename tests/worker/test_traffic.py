@@ -62,7 +62,6 @@ def test_an_answered_exchange(counted: Counted) -> None:
         TrafficColumn.OCTETS_IN: 1000,
         TrafficColumn.OCTETS_OUT: 20,
         TrafficColumn.BACKEND_TIME_US: 10_100,
-        TrafficColumn.ANSWER_TIME_US: 5_000,
     }
     assert counted.of(TWO) == {}
 

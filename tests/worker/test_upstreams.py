@@ -2,19 +2,24 @@
 
 import asyncio
 import time
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, cast
 
+import pytest
 from h2.settings import SettingCodes
-from hyperframe.frame import SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import PingFrame, SettingsFrame, WindowUpdateFrame
 
-from spooky.config.model import Backend, Route, Timeouts, Upstream
+from spooky.config.model import Backend, LoadBalancing, Route, Timeouts, Upstream
 from spooky.errors import Kind
+from spooky.policy.balance import Settings, make_balancer
 from spooky.policy.balance.turns import RoundRobin
 from spooky.worker.connect import Endpoint
+from spooky.worker.load import Load
 from spooky.worker.pool import Pool
 from spooky.worker.repetition import make_repetition
+from spooky.worker.trials import Quota
 from spooky.worker.upstreams import UpstreamGroup, Upstreams
 from tests.worker.pool_probe import (
     LIMITS,
@@ -79,13 +84,14 @@ def test_backends_that_hang_are_closed_all_at_the_same_time(loop_name: str) -> N
     run(test(), loop_name)
 
 
+async def says_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
 def test_one_request_tries_a_backend_that_could_not_be_connected_to() -> None:
     """The others go elsewhere meanwhile, and are not held up by it."""
 
     async def test() -> None:
-        async def says_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await asyncio.get_running_loop().create_future()
-
         async with AsyncExitStack() as stack:
             port = await stack.enter_async_context(serving(says_nothing))
             _, group = make_group("a", [port, 1], replace(TIMEOUTS, connect=0.2))
@@ -106,6 +112,61 @@ def test_one_request_tries_a_backend_that_could_not_be_connected_to() -> None:
             assert picked([1]) == [0], "there is no other"
             assert await second.wait() is Kind.CONNECT_TIMEOUT
             await silent.close()
+
+    run(test())
+
+
+def test_a_backend_that_has_fallen_silent_is_passed_over_until_it_is_heard() -> None:
+    """While it only is slow it answers the PING."""
+
+    async def test() -> None:
+        may_answer = asyncio.Event()
+
+        async def falls_silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(WIDE_OPEN)
+            await may_answer.wait()
+            writer.write(PingFrame(0, b"any sign").serialize())
+            await asyncio.get_running_loop().create_future()
+
+        async with AsyncExitStack() as stack:
+            port = await stack.enter_async_context(serving(falls_silent))
+            _, group = make_group("a", [port, 1])
+            silent = group.pools[0]
+
+            def picked() -> set[int]:
+                found = (group.pick(CALL, []) for _ in range(10))
+                return {target.index for target in found if target is not None}
+
+            Exchange(make_head(b"GET", "/")).start(silent)
+            await until(lambda: silent.stats().connections == 1, "a connection")
+            assert picked() == {0, 1}, "nothing is known of it"
+            began = asyncio.get_running_loop().time()
+            await until(lambda: silent.is_doubtful, "a suspicion")
+            assert asyncio.get_running_loop().time() - began < 1.0
+            assert picked() == {1}
+            only = group.pick(CALL, [1])
+            assert only is not None, "there is no other"
+            assert only.index == 0
+            may_answer.set()
+            await until(lambda: not silent.is_doubtful, "a sign of life")
+            assert picked() == {0, 1}
+            await silent.close()
+
+    run(test())
+
+
+def test_a_backend_that_takes_long_to_connect_to_is_passed_over_meanwhile() -> None:
+    async def test() -> None:
+        async with AsyncExitStack() as stack:
+            port = await stack.enter_async_context(serving(says_nothing))
+            _, group = make_group("a", [port, 1])
+            slow = group.pools[0]
+            Exchange(make_head(b"GET", "/")).start(slow)
+            assert not slow.is_doubtful
+            await until(lambda: slow.is_doubtful, "a doubt")
+            found = [group.pick(CALL, []) for _ in range(4)]
+            assert {target and target.index for target in found} == {1}
+            await slow.close()
 
     run(test())
 
@@ -136,3 +197,79 @@ def test_a_backend_that_can_be_connected_to_again_is_as_good_as_any() -> None:
             await pool.close()
 
     run(test())
+
+
+class Told(Pool):
+    """A pool of which the test says how it stands."""
+
+    in_doubt = False
+    full = False
+
+    @property
+    def is_doubtful(self) -> bool:
+        return self.in_doubt
+
+    def has_room(self) -> bool:
+        return not self.full
+
+
+class Picks:
+    """A balancer that counts what it is asked."""
+
+    notice = None
+
+    def __init__(self, kind: str, count: int) -> None:
+        names = [f"http://b{place}" for place in range(count)]
+        chosen = cast("Settings", LoadBalancing(kind))
+        feed = Load(count, is_timed=False)
+        self._balancer = make_balancer(chosen, names, [1] * count, feed, lambda: 0.5)
+        self.asked = 0
+
+    def pick(self, key: int = 0, exclude: Collection[int] = ()) -> int | None:
+        self.asked += 1
+        return self._balancer.pick(key, exclude)
+
+    def reweigh(self, weights: Sequence[int]) -> None:
+        self._balancer.reweigh(weights)
+
+
+COUNT = 40
+
+
+@pytest.mark.parametrize("kind", ["round-robin", "random", "rendezvous"])
+@pytest.mark.parametrize(
+    ("doubtful", "full", "spent", "found"),
+    [
+        pytest.param({*range(COUNT)} - {31}, set(), set(), {31}, id="one is sound"),
+        pytest.param(set(), {*range(COUNT)} - {31}, set(), {31}, id="one has room"),
+        pytest.param(set(), set(), {*range(COUNT)} - {31}, {31}, id="one has trials"),
+        pytest.param({31}, {*range(COUNT)} - {31}, set(), {31}, id="one in doubt has room"),
+        pytest.param({31, 5}, set(), {*range(COUNT)} - {31}, {31}, id="one in doubt has trials"),
+        pytest.param({31}, {*range(COUNT)}, set(), {None}, id="all are full"),
+        pytest.param({*range(COUNT)}, set(), set(), {*range(COUNT)}, id="all in doubt"),
+    ],
+)
+def test_one_that_will_do_is_found_without_asking_for_each(
+    kind: str, doubtful: set[int], full: set[int], spent: set[int], found: set[int | None]
+) -> None:
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        backends = tuple(Backend(f"b{place}", "127.0.0.1", 1 + place) for place in range(COUNT))
+        pools: list[Pool] = []
+        for place, backend in enumerate(backends):
+            pool = Told(Endpoint(backend), LIMITS, TIMEOUTS, loop)
+            pool.in_doubt, pool.full = place in doubtful, place in full
+            pools.append(pool)
+        upstream = Upstream("a", (Route(),), backends)
+        repetition = make_repetition(upstream, 1, 0.0, lambda: 0.5)
+        balancer = Picks(kind, COUNT)
+        group = UpstreamGroup(upstream, pools, balancer, repetition)
+        group.is_bounded = True
+        group.trials = {place: Quota() for place in (spent | {31} if spent else ())}
+        if spent:
+            group.trials[31].renew(1, 1)
+        target = group.pick(CALL, [])
+        assert (None if target is None else target.index) in found
+        assert balancer.asked <= 12
+
+    asyncio.run(test())

@@ -6,10 +6,11 @@ where the balancer would send it without that backend. Shares go by weight and c
 request. As c is at least 1, there is always somebody below the bound.
 """
 
-from collections.abc import Collection, Sequence
-from math import ceil
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
+from spooky.policy.balance.consistent import Consistent
 from spooky.policy.balance.contract import Balancer, Feed
 
 _TRIES: Final = 8
@@ -27,6 +28,10 @@ class Bounded:
         """Take the balancer and how many times its share a backend may have, at least 1."""
         self.notice = inner.notice
         self._inner = inner
+        # To go on from a key's first candidate costs less than to look for it again and again.
+        self._candidates = (
+            inner.candidates if isinstance(inner, Consistent) else self._one_after_another
+        )
         self._feed = feed
         self._factor = factor
         self._take(weights)
@@ -43,24 +48,29 @@ class Bounded:
     def pick(self, key: int = 0, exclude: Collection[int] = ()) -> int | None:
         """Return the balancer's choice among those below the bound."""
         weights, in_flight = self._weights, self._feed.in_flight
-        picked = self._inner.pick(key, exclude)
-        if picked is None:
-            return None
-        without = set(exclude)
-        weight = self._total - sum(weights[place] for place in without)
-        total = self._feed.total_in_flight() + 1 - sum(in_flight(place) for place in without)
-        each = self._factor * total / weight
-        for _ in range(_TRIES):
-            if in_flight(picked) < ceil(each * weights[picked] - _ROUNDING):
-                return picked
-            without.add(picked)
-            other = self._inner.pick(key, without)
-            if other is None:
-                return picked
-            picked = other
-        without.update(
+        each = self._each(exclude)
+        for place in islice(self._candidates(key, exclude), _TRIES):
+            # Below the whole number that the share is rounded up to is below the share.
+            if in_flight(place) < each * weights[place] - _ROUNDING:
+                return place
+        full = {
             place
             for place, own in enumerate(weights)
-            if own and in_flight(place) >= ceil(each * own - _ROUNDING)
-        )
-        return self._inner.pick(key, without)
+            if own and in_flight(place) >= each * own - _ROUNDING
+        }
+        return self._inner.pick(key, full.union(exclude))
+
+    def _each(self, exclude: Collection[int]) -> float:
+        """Return how many requests a backend may have for each unit of its weight."""
+        weight, total = self._total, self._feed.total_in_flight() + 1
+        if exclude:
+            without = set(exclude)
+            weight -= sum(self._weights[place] for place in without)
+            total -= sum(map(self._feed.in_flight, without))
+        return self._factor * total / weight if weight else 0.0
+
+    def _one_after_another(self, key: int, exclude: Collection[int]) -> Iterator[int]:
+        without: Collection[int] = exclude
+        while (place := self._inner.pick(key, without)) is not None:
+            yield place
+            without = {*without, place}

@@ -16,8 +16,12 @@ from typing import Final, Protocol
 
 _MASK: Final = (1 << 64) - 1
 _ODD: Final = 0x9E3779B97F4A7C15
-RANGE: Final = (1 << 32) - 1
-LOG_RANGE: Final = log(1 << 32)
+BITS: Final = 30
+"""Of a key and of a backend that a score goes by: a digit of Python's numbers, which multiply at
+little cost then."""
+SHIFT: Final = 64 - BITS
+RANGE: Final = (1 << BITS) - 1
+LOG_RANGE: Final = log(1 << BITS)
 _CANDIDATES: Final = 32
 """So many are looked at one after another before all are looked at: half of them are in at the
 least, so that 32 in a row which are not are rare."""
@@ -35,8 +39,8 @@ def next_key(key: int) -> int:
 
 
 def odd_of(identity: str) -> int:
-    """Return an odd number of 32 bits that stands for a backend, for `score`."""
-    return seed_of(identity) >> 32 | 1
+    """Return an odd number of `BITS` bits that stands for a backend, for `score`."""
+    return seed_of(identity) >> SHIFT | 1
 
 
 def score(key: int, odd: int, per_weight: float) -> float:
@@ -44,9 +48,9 @@ def score(key: int, odd: int, per_weight: float) -> float:
 
     Exponentially distributed with the weight (of which `per_weight` is the inverse) as its rate,
     so that each of several is the smallest in proportion to its weight: weighted rendezvous
-    hashing (Schindelhauer, Schomaker, 2005). The upper 32 bits of the key are looked at.
+    hashing (Schindelhauer, Schomaker, 2005). The upper `BITS` bits of the key are looked at.
     """
-    return (LOG_RANGE - log(((key >> 32) * odd & RANGE) + 1)) * per_weight
+    return (LOG_RANGE - log(((key >> SHIFT) * odd & RANGE) + 1)) * per_weight
 
 
 class Layout(Protocol):
@@ -103,10 +107,24 @@ class Consistent:
         place = layout.first(key)
         if place not in exclude and self._takes(place, key):
             return place
+        return next(self._others(layout, key, exclude), None)
+
+    def candidates(self, key: int, exclude: Collection[int]) -> Iterator[int]:
+        """List those that `pick` would return, each without those before; some more than once."""
+        layout = self._layout
+        if layout is not None:
+            place = layout.first(key)
+            if place not in exclude and self._takes(place, key):
+                yield place
+            yield from self._others(layout, key, exclude)
+
+    def _others(self, layout: Layout, key: int, exclude: Collection[int]) -> Iterator[int]:
         for place in islice(layout.others(key), _CANDIDATES):
             if place not in exclude and self._takes(place, key):
-                return place
-        return self._best_of_all(key, exclude)
+                yield place
+        best = self._best_of_all(key, exclude)
+        if best is not None:
+            yield best
 
     def _takes(self, place: int, key: int) -> bool:
         """Say whether a key is among those that a backend takes at the weight that it has now."""

@@ -54,7 +54,8 @@ def fill(starts: Sequence[tuple[int, int]], weights: Sequence[float], size: int)
     """Fill a table of a prime size: who has which entry, by rank.
 
     Each takes in its turn the first entry of its order that is free; one that is half as heavy as
-    the heaviest takes every second turn. `starts` has offset and skip of each.
+    the heaviest takes every second turn. Everybody has the first turn, as in Envoy, so that the
+    lightest has an entry. `starts` has offset and skip of each.
     """
     table = [NOBODY] * size
     following = [offset for offset, _ in starts]
@@ -65,7 +66,7 @@ def fill(starts: Sequence[tuple[int, int]], weights: Sequence[float], size: int)
     while True:
         for rank, weight in enumerate(weights):
             credit[rank] += weight
-            if credit[rank] < heaviest:
+            if credit[rank] < 0:
                 continue
             credit[rank] -= heaviest
             at, skip = following[rank], skips[rank]

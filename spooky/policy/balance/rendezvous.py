@@ -12,7 +12,15 @@ from collections.abc import Iterator, Sequence
 from math import inf, log
 from typing import Final, TypeAlias
 
-from spooky.policy.balance.consistent import LOG_RANGE, RANGE, next_key, odd_of, score, seed_of
+from spooky.policy.balance.consistent import (
+    LOG_RANGE,
+    RANGE,
+    SHIFT,
+    next_key,
+    odd_of,
+    score,
+    seed_of,
+)
 
 LEAF: Final = 16
 """From more backends than this a branch is made a fork."""
@@ -80,9 +88,9 @@ def _best(node: _Node, key: int) -> "int | _Node":
     """Find the branch with the smallest `score`.
 
     A logarithm costs more than all the rest, and is only taken where it may be the smallest:
-    -log(u) is at least 1 - u. Scores are in units of 2**-32 here.
+    -log(u) is at least 1 - u. Scores are in units of 2**-BITS here.
     """
-    position = key >> 32
+    position = key >> SHIFT
     least = inf
     found: int | _Node = node
     for odd, per_weight, what in node:

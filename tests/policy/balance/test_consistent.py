@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spooky.policy.balance import HASHES
+from spooky.policy.balance.consistent import Consistent, seed_of
+from spooky.policy.balance.ring import Ring
 from tests.policy.balance.made import keys, make, names
 
 KEYS = keys(4000)
@@ -113,6 +115,27 @@ class TestEveryHash:
         assert {balancer.pick(key) for key in KEYS[:300]} == {997, 998, 999}
 
 
+def test_a_layout_is_made_anew_where_less_than_half_is_left_and_only_there() -> None:
+    laid_out: list[list[float]] = []
+
+    def lay_out(named: Sequence[str], weights: Sequence[float]) -> Ring:
+        laid_out.append(list(weights))
+        return Ring(named, weights)
+
+    balancer = Consistent(names(4), [100] * 4, lay_out)
+    for weights in ([100, 100, 0, 0], [100, 100, 30, 0], [100, 0, 0, 0], [100] * 4):
+        balancer.reweigh(weights)
+    assert laid_out == [[100] * 4, [100, 0, 0, 0], [100] * 4]
+
+
+def test_a_branch_of_a_tree_weighs_what_is_on_it() -> None:
+    named = names(40)
+    weights = [1000 if seed_of(name) >> 63 else 100 for name in named]
+    heavy = {name for name, weight in zip(named, weights, strict=True) if weight == 1000}
+    found = sum(owner in heavy for owner in owners("rendezvous", named, weights))
+    assert abs(found / len(KEYS) - 1000 * len(heavy) / sum(weights)) < 0.02
+
+
 def test_in_a_tree_of_a_thousand_few_other_keys_move() -> None:
     named = names(1000)
     before = owners("rendezvous", named)
@@ -125,7 +148,7 @@ def test_in_a_tree_of_a_thousand_few_other_keys_move() -> None:
     ("kind", "expected"),
     [
         ("ring-hash", [0, 0, 3, 1, 6, 1, 6, 4, 2, 3, 1, 3]),
-        ("rendezvous", [5, 5, 2, 5, 4, 5, 4, 6, 2, 4, 1, 1]),
+        ("rendezvous", [4, 6, 1, 3, 1, 3, 4, 1, 3, 4, 0, 3]),
         ("maglev", [4, 3, 3, 2, 1, 3, 2, 4, 4, 4, 1, 5]),
     ],
 )

@@ -1,6 +1,6 @@
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.policy.balance.made import make
@@ -8,6 +8,7 @@ from tests.policy.balance.made import make
 WEIGHTS = st.lists(st.integers(0, 9), min_size=1, max_size=9).filter(any)
 
 
+@settings(max_examples=30)
 @given(WEIGHTS, st.integers(), st.data())
 def test_always_the_one_with_the_least_for_its_weight(
     weights: list[int], seed: int, data: st.DataObject

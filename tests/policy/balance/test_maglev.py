@@ -1,4 +1,16 @@
+"""The table, and what others who fill it by the same paper have in theirs.
+
+Known are the results that two independent programs are tested against: dgryski/go-maglev
+(`maglev_test.go`, in two of its versions) and Envoy (`maglev_lb_test.cc`: Basic, Weighted and the
+two LocalityWeighted). The first of go-maglev has the three permutations of table 1 in the Maglev
+paper; the paper itself was not at hand. Offsets and skips of go-maglev are read from the
+permutations that stand there, those of Envoy were calculated with the xxhash package as Envoy does
+it: XXH64 of the address, with seed 0 modulo the size, and with seed 1 modulo the size less 1, plus
+1. Our own hash of a name is another; what is compared is how a table is filled.
+"""
+
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -6,15 +18,39 @@ from spooky.policy.balance.maglev import SIZES, Maglev, fill, table_size
 from tests.policy.balance.made import names
 
 B0, B1, B2 = (3, 4), (0, 2), (3, 1)
-"""Offset and skip of the three backends in the paper's table 1, for a table of 7."""
+"""Offset and skip of three backends for a table of 7: those of the paper's table 1."""
+C0, C1, C2 = (2, 4), (0, 5), (1, 2)
+"""`backend-0` and so on, by the hash of go-maglev."""
+E90, E91 = (1, 6), (9, 14)
+"""127.0.0.1:90 and :91 for a table of 17, by the hash of Envoy."""
+SIX = [(2, 4), (3, 6), (0, 2), (3, 3), (1, 3), (1, 5)]
+"""127.0.0.1:90 to :95 for a table of 7."""
 
 
-def test_the_paper_s_table() -> None:
-    assert list(fill([B0, B1, B2], [1, 1, 1], 7)) == [1, 0, 1, 0, 2, 2, 0]
+@pytest.mark.parametrize(
+    ("starts", "weights", "table"),
+    [
+        pytest.param([B0, B1, B2], [1, 1, 1], "1010220", id="go-maglev"),
+        pytest.param([B0, B2], [1, 1], "0000111", id="go-maglev, without B1"),
+        pytest.param([C0, C1, C2], [1, 1, 1], "1202010", id="go-maglev, backend-N"),
+        pytest.param([C0, C2], [1, 1], "0101010", id="go-maglev, backend-N without 1"),
+        pytest.param(SIX, [1] * 6, "2401503", id="Envoy, Basic"),
+        pytest.param([E90, E91], [1, 2], "10010110111110101", id="Envoy, Weighted"),
+        pytest.param([E90, E91], [1, 1], "10010110010100101", id="Envoy, same localities"),
+        pytest.param([E90, E91], [8, 2], "10000010010100000", id="Envoy, other localities"),
+    ],
+)
+def test_others_fill_it_so_too(
+    starts: Sequence[tuple[int, int]], weights: Sequence[int], table: str
+) -> None:
+    assert list(fill(starts, weights, len(table))) == [int(rank) for rank in table]
 
 
-def test_the_paper_s_table_without_b1() -> None:
-    assert list(fill([B0, B2], [1, 1], 7)) == [0, 0, 0, 0, 1, 1, 1]
+@pytest.mark.parametrize("others", [1, 9, 100])
+def test_the_lightest_has_an_entry(others: int) -> None:
+    table = Maglev(names(1 + others), [1] + [1000] * others)
+    counts = Counter(table.first(key) for key in range(table_size(1 + others)))
+    assert 1 <= counts[0] <= 2 + counts[1] / 1000
 
 
 @pytest.mark.parametrize("count", [1, 3, 10, 100])

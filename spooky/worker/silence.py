@@ -1,0 +1,78 @@
+"""How long a backend's connection has been silent while something is awaited on it.
+
+Pure: the connection says what it hears and asks what to do; the time is the caller's. A host that
+vanishes says nothing: neither an answer nor the end of the connection. A PING tells it from one
+that is slow, which answers it at once (RFC 9113 section 6.7).
+
+Two rules. A short silence only makes a connection suspect, so that requests that can go elsewhere
+do; only the silence that the operator gives it ends it, and what is open on it. And of the early
+PINGs that find it out there is but one until the backend says something else than that it got it,
+for gRPC servers end connections that send several in a row ("too_many_pings").
+"""
+
+from enum import Enum
+from typing import Final
+
+EARLY_S: Final = 0.3
+"""Silence after which the early PING is sent."""
+SUSPECT_S: Final = 0.3
+"""What its answer may take before the connection is suspect. With the looks of the pool, every
+`LOOK_S`, that is known within a second."""
+LOOK_S: Final = 0.15
+
+
+class Step(Enum):
+    """What a connection is to do."""
+
+    NOTHING = "nothing"
+    PING = "ping"
+    GIVE_UP = "give up"
+
+
+class Silence:
+    """The silence of one connection. Times are seconds."""
+
+    __slots__ = ("_heard_at", "_interval", "_is_early", "_pinged_at", "_timeout", "is_suspect")
+
+    def __init__(self, interval: float, timeout: float, now: float) -> None:
+        """After `interval` a PING is sent at the latest, and answered within `timeout`.
+
+        An interval of 0: never.
+        """
+        self._interval = interval
+        self._timeout = timeout
+        self._heard_at = now
+        self._pinged_at = 0.0
+        """When the PING was sent that is not answered; 0: there is none."""
+        self._is_early = False
+        """Whether the next one may be early."""
+        self.is_suspect = False
+        """An early sign of life is overdue."""
+
+    def heard(self, now: float) -> None:
+        """Take any octet as a sign of life."""
+        self._heard_at = now
+        self._pinged_at = 0.0
+        self._is_early = True
+        self.is_suspect = False
+
+    def heard_pong(self) -> None:
+        """Take note that what was heard was the answer to a PING."""
+        self._is_early = False
+
+    def look(self, now: float, *, is_awaited: bool) -> Step:
+        """Say what to do; `is_awaited`: there are requests on the connection."""
+        if self._pinged_at:
+            self.is_suspect = now - self._pinged_at >= SUSPECT_S
+            is_over = now - self._heard_at >= self._interval + self._timeout
+            return Step.GIVE_UP if is_over else Step.NOTHING
+        if not is_awaited:
+            # Nobody asked, so this is no silence.
+            self._heard_at = now
+            return Step.NOTHING
+        limit = min(self._interval, EARLY_S) if self._is_early else self._interval
+        if not limit or now - self._heard_at < limit:
+            return Step.NOTHING
+        self._pinged_at = now
+        self._is_early = False
+        return Step.PING
