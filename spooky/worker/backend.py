@@ -122,6 +122,7 @@ class BackendConnection(asyncio.Protocol):
         self._streams[number] = stream
         self._unsent.append(stream)
         self._opened += 1
+        self._silence.asked()
         self._retired = self._retired or self._opened >= _MOST_REQUESTS
         self._schedule_flush()
         handler.on_stream(stream)

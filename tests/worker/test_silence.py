@@ -44,18 +44,38 @@ def test_any_octet_ends_the_suspicion() -> None:
     assert steps(one, began=102, until=102.5) == [(2.375, Step.PING)]
 
 
-def test_who_only_answers_pings_is_asked_early_but_once() -> None:
-    """gRPC servers take several in a row, without a response between them, for an attack."""
-    one = silence()
+def pings(one: Silence, began: int, until: int) -> list[int]:
+    """Answer every PING, and nothing else; return when they came."""
     asked = []
-    for eighth in range(480):
+    for eighth in range(8 * began, 8 * until):
         now = 100 + eighth / 8
         if one.look(now, is_awaited=True) is Step.PING:
             asked.append(round(now - 100))
             one.heard(now)
             one.heard_pong()
-    assert asked == [0, 15, 30, 45]
     assert not one.is_suspect
+    return asked
+
+
+def test_who_only_answers_pings_is_asked_ever_more_seldom() -> None:
+    """gRPC servers take more than two in five minutes without a response for an attack."""
+    assert pings(silence(), 0, 1000) == [0, 15, 325, 635, 945]
+
+
+def test_a_new_request_is_awaited_as_the_first_was() -> None:
+    one = silence()
+    assert pings(one, 0, 100) == [0, 15]
+    one.asked()
+    assert pings(one, 100, 400) == [100]
+
+
+def test_a_quiet_one_that_vanishes_is_given_up_when_its_ping_is_overdue() -> None:
+    one = silence()
+    assert pings(one, 0, 100) == [0, 15]
+    asked, *rest = steps(one, began=420, until=425 + 2 * TIMEOUT_S)
+    assert asked == (pytest.approx(325, abs=1), Step.PING)
+    assert one.is_suspect
+    assert rest[0] == (asked[0] + TIMEOUT_S, Step.GIVE_UP)
 
 
 def test_where_nobody_waits_there_is_no_silence() -> None:
