@@ -30,6 +30,7 @@ ANSWERED = Outcome(
     duration=0.0123,
     upstream="api",
     backend="b0",
+    identity=Backend("b0", "127.0.0.1", 8000).identity,
     answer_time=0.005,
     backend_duration=0.0101,
     retries=0,

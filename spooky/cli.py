@@ -151,18 +151,20 @@ def _complain(text: str) -> None:
 def resolve(path: Path, changes: str = "") -> Resolved:
     """Read a configuration and every file that it names. ConfigError, StartupError.
 
-    `changes` is what operators have changed of it while it runs, as `config.overlay` writes it.
+    `changes` is what operators have changed of it while it runs, as `config.overlay` writes it: all
+    that it takes is made ready, but the configuration stays that of the file.
     """
     now = datetime.now(UTC)
     loaded, inspection = load_and_inspect(path, now)
-    config = overlay.lay_over(overlay.read(changes), loaded.config)
+    config = loaded.config
+    changed = overlay.lay_over(overlay.read(changes), config)
     identities = tuple(
         load_identities(listener.tls, now, f"listen[{index}].tls", loaded.places)
         for index, listener in enumerate(config.listen)
     )
     contexts = {
         upstream.name: make_client_context(upstream.tls)
-        for upstream in config.upstream
+        for upstream in changed.upstream
         if any(backend.tls for backend in upstream.backends)
     }
     keys = load_session_keys(config.upstream, loaded.places)

@@ -9,7 +9,7 @@ from typing import Final
 from spooky.errors import StartupError
 
 TIMEOUT_S: Final = 70.0
-"""A backend that is added waits for a reload."""
+"""A change waits for a reload or an upgrade that is under way."""
 _READ_BYTES: Final = 65_536
 
 ACTIONS: Final = {
@@ -18,7 +18,7 @@ ACTIONS: Final = {
     "disable": "give it nothing at all",
     "weight": "set its weight: 0 to 1000, or `default` for that of the configuration",
     "add": "add it to its upstream: the value is its address, --weight its weight",
-    "remove": "remove it from its upstream",
+    "remove": "remove it from its upstream, once it has finished what it has",
     "health": "take it to be `up` or `down` whatever is found; `auto`: as it is found",
 }
 """What may be done with a backend."""
@@ -52,6 +52,10 @@ def ask(path: Path, action: str, backend: str, value: str, weight: str = "") -> 
             f"nobody answers at the control socket {path} ({error.strerror or error}): is Spooky "
             "running, with this path as its `control`?"
         ) from error
+    if not line:
+        raise StartupError(
+            f"{path} was closed before an answer came: `spooky status` shows what is so now"
+        )
     try:
         given = json.loads(line)
         return Answer(bool(given["ok"]), str(given["text"]))

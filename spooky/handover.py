@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from spooky.config.model import Config, Listener
 from spooky.shm.segment import SharedMemory
+
+RELOAD_WISH: Final = 1 << 32
+"""What is written to the master's eventfd to have a reload; less: to have it look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,10 @@ class WorkerSpec:
     keys: SharedKeys
     session_keys: Mapping[str, bytes]
     """Of the upstreams that have a secret of their own to sign cookies with, by name."""
+    own: Config
+    """The configuration as the file has it, without what operators have changed in `config`."""
+    changes: int
+    """The number of the note (`shm.notes`) with those changes."""
     backend_rows: Mapping[str, int]
     """Of `shm.backends` and `shm.traffic`, by `Backend.identity`."""
     limit_rows: Mapping[str, int]
@@ -111,14 +118,18 @@ class KeeperSpec:
     """Of `shm.processes`, which it writes."""
     generation: int
     config: Config
+    own: Config
+    """The configuration as the file has it, without what operators have changed in `config`."""
+    changes: int
+    """The number of the note (`shm.notes`) with those changes."""
     backend_rows: Mapping[str, int]
     """Of `shm.backends`, by `Backend.identity`."""
     client_contexts: Mapping[str, ssl.SSLContext]
     """For each upstream with `https://` backends, by its name."""
     admin: socket.socket | None
     wake_fd: int
-    """An eventfd: written to, it has the master read the configuration anew, and with it what this
-    keeper left in `shm.notes`."""
+    """An eventfd: written to, it has the master look at what this keeper left in `shm.notes`; with
+    `RELOAD_WISH`, and read the configuration anew."""
     control: socket.socket | None
     """Where operators' commands come in, bound and listening; None when switched off."""
     ready_fd: int

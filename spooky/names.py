@@ -57,25 +57,53 @@ class Names:
         """Take who is to hear of which host; those that are addresses already are left out."""
         self._settings = settings
         self._followers: dict[str, list[Follower]] = {}
-        for host, follower in followers:
-            if not _is_address(host):
-                self._followers.setdefault(host, []).append(follower)
-        self._asked = {host: asyncio.Event() for host in self._followers}
+        self._known: dict[str, tuple[str, ...]] = {}
+        self._asked: dict[str, asyncio.Event] = {}
         self._loop = loop
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._resolver: dns.asyncresolver.Resolver | None = None
+        self._is_begun = False
+        for host, follower in followers:
+            self.tell(host, follower)
 
     def start(self) -> None:
         """Begin to look up."""
-        if self._followers:
-            resolver = _make_resolver(self._settings)
-            self._tasks = [
-                self._loop.create_task(self._watch(resolver, host)) for host in self._followers
-            ]
+        self._is_begun = True
+        for host in self._followers:
+            self._begin(host)
 
     def stop(self) -> None:
         """Look up no more."""
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
+
+    def tell(self, host: str, follower: Follower) -> None:
+        """Have one more follower hear of a host, what is known of it at once."""
+        if _is_address(host):
+            return
+        is_new = host not in self._followers
+        self._followers.setdefault(host, []).append(follower)
+        if is_new:
+            self._asked[host] = asyncio.Event()
+            if self._is_begun:
+                self._begin(host)
+        elif host in self._known:
+            follower.follow(self._known[host])
+
+    def leave(self, host: str, follower: Follower) -> None:
+        """Tell a follower no more; after the last one of its host, that is not looked up again."""
+        followers = self._followers.get(host, [])
+        if follower in followers:
+            followers.remove(follower)
+            if not followers:
+                del self._followers[host], self._asked[host]
+                self._known.pop(host, None)
+                if task := self._tasks.pop(host, None):
+                    task.cancel()
+
+    def _begin(self, host: str) -> None:
+        self._resolver = self._resolver or _make_resolver(self._settings)
+        self._tasks[host] = self._loop.create_task(self._watch(self._resolver, host))
 
     async def asked(self, host: str) -> None:
         """Wait until there was an answer for a host, or none in the time of a look-up."""
@@ -83,7 +111,6 @@ class Names:
             await self._asked[host].wait()
 
     async def _watch(self, resolver: dns.asyncresolver.Resolver, host: str) -> None:
-        known: tuple[str, ...] = ()
         failures = 0
         while True:
             try:
@@ -95,9 +122,10 @@ class Names:
                 wait = min(AGAIN_S * 2 ** min(failures - 1, 10), UNKNOWN_S)
             else:
                 failures = 0
+                known = self._known.get(host, ())
                 if found.addresses and found.addresses != known:
+                    self._known[host] = found.addresses
                     self._tell(host, known, found.addresses)
-                    known = found.addresses
                 settings = self._settings
                 wait = min(max(found.ttl, settings.min_ttl), settings.max_ttl)
             self._asked[host].set()

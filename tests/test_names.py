@@ -118,3 +118,35 @@ def test_the_time_to_live_holds(server: DnsServer) -> None:
         once.stop()
 
     asyncio.run(test())
+
+
+def test_followers_come_and_go(server: DnsServer) -> None:
+    server.records["a.test"] = ["10.0.0.1"]
+    server.records["b.test"] = ["10.0.0.2"]
+
+    async def test() -> None:
+        first, second, third = Follower(), Follower(), Follower()
+        names = Names(settings(server), [("a.test", first)], asyncio.get_running_loop())
+        names.start()
+        await until(lambda: first.told == [("10.0.0.1",)], "the first answer")
+        names.tell("a.test", second)
+        assert second.told == [("10.0.0.1",)], "what is known is told at once"
+        names.tell("b.test", third)
+        await until(lambda: third.told == [("10.0.0.2",)], "the answer for a new name")
+        names.leave("a.test", first)
+        server.records["a.test"] = ["10.0.0.3"]
+        await until(lambda: second.told[-1:] == [("10.0.0.3",)], "the other goes on to hear")
+        assert len(first.told) == 1
+        names.leave("a.test", second)
+        names.leave("b.test", third)
+        server.records["c.test"] = ["10.0.0.4"]
+        names.tell("c.test", first)
+        await until(
+            lambda: first.told[-1:] == [("10.0.0.4",)], "the answer for the one that is left"
+        )
+        before = len(server.asked)
+        await until(lambda: len(server.asked) >= before + 4, "that it is asked again")
+        assert set(server.asked[before:]) == {"c.test"}
+        names.stop()
+
+    asyncio.run(test())

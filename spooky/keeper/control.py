@@ -16,6 +16,7 @@ from typing import Any, Final
 from spooky.config.model import Config
 from spooky.errors import RefusedError
 from spooky.keeper.additions import Addition, Additions
+from spooky.keeper.revision import Revision
 from spooky.shm.backend_cells import BackendColumn, Duty, Health
 from spooky.shm.backends import BackendRow, BackendTable
 
@@ -111,8 +112,8 @@ _ACTIONS: Final[dict[str, Callable[[BackendRow, str], str]]] = {
 class ControlEndpoint:
     """The server behind the control socket."""
 
-    def __init__(self, controls: Controls, additions: Additions) -> None:
-        self._controls = controls
+    def __init__(self, revision: Revision, additions: Additions) -> None:
+        self._revision = revision
         self._additions = additions
         self._open = 0
         self.idle = asyncio.Event()
@@ -132,6 +133,9 @@ class ControlEndpoint:
                     await writer.drain()
         except (TimeoutError, OSError, ValueError) as error:
             log.debug("control: a connection failed: %s", error or type(error).__name__)
+        except asyncio.CancelledError:
+            # asyncio would log the end of the process as a fault of this task.
+            log.debug("control: a connection was cut off by the end of this process")
         finally:
             writer.close()
             self._open -= 1
@@ -152,7 +156,9 @@ class ControlEndpoint:
             case "remove":
                 said = await self._additions.remove(command.backend)
             case _:
-                return self._controls.carry_out(command)
+                spec = self._revision.current()
+                controls = Controls(spec.config, spec.memory.backends, spec.backend_rows)
+                return controls.carry_out(command)
         log.info("by command: backend %s is %s", command.backend, said)
         return said
 

@@ -31,12 +31,21 @@ class Eligibility:
 
     def __init__(self, config: Config, table: BackendTable, rows: Mapping[str, int]) -> None:
         """Take the configuration, and where the row of each backend is by its identity."""
+        self._table = table
+        self._upstreams: list[_Watched] = []
+        self.follow(config, rows)
+
+    def follow(self, config: Config, rows: Mapping[str, int]) -> None:
+        """Take other backends; what was said of their upstreams is not said again."""
+        table, zone = self._table, config.zone or ""
         self._rows = [table.row(number) for number in sorted(set(rows.values()))]
+        before = {watched.name: watched for watched in self._upstreams}
         self._upstreams = [
             _Watched(
                 upstream,
                 [table.row(rows[backend.identity]) for backend in upstream.backends],
-                config.zone or "",
+                zone,
+                before.get(upstream.name),
             )
             for upstream in config.upstream
         ]
@@ -59,7 +68,14 @@ class Eligibility:
 class _Watched:
     """An upstream, and what was last said of it."""
 
-    def __init__(self, upstream: Upstream, rows: Sequence[BackendRow], zone: str) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        rows: Sequence[BackendRow],
+        zone: str,
+        before: "_Watched | None" = None,
+    ) -> None:
+        self.name = upstream.name
         self._upstream = upstream
         self._rows = rows
         self._census = Census(
@@ -69,8 +85,9 @@ class _Watched:
             ],
             Rules(upstream.slow_start, upstream.panic_threshold / 100, zone),
         )
-        self._is_panic = False
-        self._tier = min(backend.priority for backend in upstream.backends)
+        self._is_panic: bool = before is not None and before._is_panic
+        first = min(backend.priority for backend in upstream.backends)
+        self._tier: int = first if before is None else before._tier
 
     def look(self, moment_ms: int) -> None:
         weighing = self._census.take(moment_ms)

@@ -1,9 +1,9 @@
 """The keeper process: what there must be one of beside many workers.
 
-It serves the admin endpoint and operators' commands, probes the backends (`prober.py`), and writes
-its own row and what the rows of the backends have of it. SIGQUIT and SIGTERM end it, the first
-after the answers that are under way; SIGUSR1 reopens the log. It is the last to go at shutdown, so
-that `/ready` says 503 for as long as workers drain.
+It serves the admin endpoint and operators' commands, looks after the backends (`revision.py`), and
+writes its own row and what the rows of the backends have of it. SIGQUIT and SIGTERM end it, the
+first after the answers that are under way; SIGUSR1 reopens the log. It is the last to go at
+shutdown, so that `/ready` says 503 for as long as workers drain.
 
 A rule: a fault in any of its duties ends the process, for the master starts another one.
 """
@@ -12,24 +12,21 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Coroutine, Iterator
-from typing import Any
 
 from spooky import log as logs
 from spooky.errors import ExitCode
 from spooky.handover import KeeperSpec
 from spooky.keeper.additions import Additions
 from spooky.keeper.admin import AdminEndpoint
-from spooky.keeper.control import LINE_BYTES, ControlEndpoint, Controls
-from spooky.keeper.eligibility import Eligibility
-from spooky.keeper.outliers import Outliers
-from spooky.keeper.prober import Prober
+from spooky.keeper.control import LINE_BYTES, ControlEndpoint
+from spooky.keeper.revision import Revision, duties
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
+LAST_MOMENT_S = 0.02
 DRAIN_S = 2.0
 """For the answers that are under way; health checkers ask again."""
 
@@ -46,8 +43,9 @@ class Keeper:
         self._spec = spec
         self._row = spec.memory.processes.row(spec.row)
         self._endpoint = AdminEndpoint(spec.memory)
-        controls = Controls(spec.config, spec.memory.backends, spec.backend_rows)
-        self._control = ControlEndpoint(controls, Additions(spec))
+        self._revision = Revision(spec)
+        self._additions = Additions(self._revision)
+        self._control = ControlEndpoint(self._revision, self._additions)
         self._leave = asyncio.Event()
         self._at_once = False
 
@@ -60,39 +58,36 @@ class Keeper:
         server = None
         if self._spec.admin is not None:
             server = await asyncio.start_server(self._endpoint.serve, sock=self._spec.admin)
-        control = await self._listen_to_operators()
-        duties = [loop.create_task(duty) for duty in self._duties()]
+        listening = loop.create_task(self._listen_to_operators())
+        tasks = [loop.create_task(duty) for duty in (self._beat(), *duties(self._revision))]
         self._announce()
         leaving = loop.create_task(self._leave.wait())
-        await asyncio.wait((leaving, *duties), return_when=asyncio.FIRST_COMPLETED)
-        for duty in duties:
-            if duty.done():
-                await duty
+        await asyncio.wait((leaving, *tasks), return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                await task
         self._row.set(Column.STATE, ProcessState.DRAINING)
-        if control is not None:
-            control.close()
+        listening.cancel()
         if server is not None:
             server.close()
+        await asyncio.wait((listening,))
         await self._drain()
         # Not before: until another keeper is there, nobody else looks after the backends.
-        for duty in duties:
-            duty.cancel()
+        for task in tasks:
+            task.cancel()
         return ExitCode.OK
 
-    def _duties(self) -> Iterator[Coroutine[Any, Any, None]]:
-        """List what it does over and over, none of which ends by itself."""
-        spec = self._spec
-        yield self._beat()
-        yield Eligibility(spec.config, spec.memory.backends, spec.backend_rows).watch()
-        yield Outliers(spec.config, spec.memory, spec.backend_rows).run()
-        yield Prober(spec).run()
-
-    async def _listen_to_operators(self) -> asyncio.Server | None:
-        spec = self._spec
-        if spec.control is None:
-            return None
+    async def _listen_to_operators(self) -> None:
+        """Take commands as long as no other keeper does, until cancelled."""
+        await self._additions.forget()
+        if self._spec.control is None:
+            return
         serve = self._control.serve
-        return await asyncio.start_unix_server(serve, sock=spec.control, limit=LINE_BYTES)
+        server = await asyncio.start_unix_server(serve, sock=self._spec.control, limit=LINE_BYTES)
+        try:
+            await self._revision.until_not_in_charge()
+        finally:
+            server.close()
 
     def _announce(self) -> None:
         self._row.set(Column.PID, os.getpid())
@@ -114,6 +109,8 @@ class Keeper:
             return
         try:
             async with asyncio.timeout(DRAIN_S):
+                # Those that were taken in the last moment have begun by then.
+                await asyncio.sleep(LAST_MOMENT_S)
                 await self._endpoint.idle.wait()
                 await self._control.idle.wait()
         except TimeoutError:

@@ -68,13 +68,18 @@ class Outliers:
         self, config: Config, memory: SharedMemory, backend_rows: Mapping[str, int]
     ) -> None:
         """Take the rows by `Backend.identity`."""
-        self._config = config
         self._memory = memory
-        self._numbers = backend_rows
-        self._rows = {number: memory.backends.row(number) for number in backend_rows.values()}
-        self._ledger = Ledger(memory.traffic, self._rows)
-        self._ejections: list[Ejections] = []
+        self._ejections: dict[tuple[str, tuple[int, ...]], Ejections] = {}
         self._fuses: dict[int, Fuse] = {}
+        self.follow(config, backend_rows)
+
+    def follow(self, config: Config, backend_rows: Mapping[str, int]) -> None:
+        """Take other backends; the judges of what stays go on with what they know."""
+        self._config = config
+        self._numbers = backend_rows
+        backends = self._memory.backends
+        self._rows = {number: backends.row(number) for number in backend_rows.values()}
+        self._ledger = Ledger(self._memory.traffic, self._rows)
         self._is_begun = False
 
     async def run(self) -> None:
@@ -89,7 +94,7 @@ class Outliers:
         if not self._is_begun:
             self._begin(now)
         self._ledger.read()
-        for ejections in self._ejections:
+        for ejections in self._ejections.values():
             ejections.look(self._ledger.tallies, now)
         for number, fuse in self._fuses.items():
             fuse.look(self._ledger.tallies[number], now)
@@ -97,16 +102,22 @@ class Outliers:
     def _begin(self, now: float) -> None:
         """Go on from what the rows say; clear what nobody judges by this configuration."""
         self._is_begun = True
+        ejections, self._ejections = self._ejections, {}
+        fuses, self._fuses = self._fuses, {}
         judged: set[int] = set()
         for upstream in self._config.upstream:
             numbers = [self._numbers[backend.identity] for backend in upstream.backends]
             if is_judging(upstream.passive_health):
                 judged.update(numbers)
-                self._ejections.append(Ejections(upstream, numbers, self._rows, now))
+                key = upstream.name, tuple(numbers)
+                self._ejections[key] = ejections.get(key) or Ejections(
+                    upstream, numbers, self._rows, now
+                )
             if upstream.circuit_breaker is not None:
                 settings = breaker_settings(upstream.circuit_breaker)
                 for number in numbers:
-                    self._fuses.setdefault(number, Fuse(settings, self._rows[number]))
+                    fuse = fuses.get(number) or Fuse(settings, self._rows[number])
+                    self._fuses.setdefault(number, fuse)
         for number in self._rows.keys() - judged:
             _clear(self._rows[number], _OF_EJECTIONS)
         for number in self._rows.keys() - self._fuses.keys():

@@ -40,17 +40,33 @@ class Prober:
         self._generation = spec.generation
         self._room = asyncio.Semaphore(PARALLEL)
         self._costly_room = asyncio.Semaphore(PARALLEL_COMMANDS)
+        self._table = spec.memory.backends
+        self._checkups: dict[str, Checkup] = {}
+        self._rows: dict[str, BackendRow] = {}
+        self._group: asyncio.TaskGroup | None = None
+        """Of the probes, while it is this keeper's turn."""
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._names = Names(spec.config.dns, (), asyncio.get_running_loop())
+        self.follow(spec)
+
+    def follow(self, spec: KeeperSpec) -> None:
+        """Take other backends; those that stay are probed on as if nothing had happened."""
         plan = plan_checkups(spec.config, spec.client_contexts)
-        self._rows = {
-            identity: spec.memory.backends.row(spec.backend_rows[identity]) for identity in plan
-        }
-        self._checkups = {identity: one for identity, one in plan.items() if one is not None}
-        places = (one.place for one in self._checkups.values())
-        self._names = Names(
-            spec.config.dns,
-            ((place.host, place) for place in places),
-            asyncio.get_running_loop(),
-        )
+        self._rows = {identity: self._table.row(spec.backend_rows[identity]) for identity in plan}
+        wanted = {identity: one for identity, one in plan.items() if one is not None}
+        for identity, known in self._checkups.items():
+            # The name says in which upstreams it is, and so by whose rules it is probed.
+            if identity in wanted and wanted[identity].name == known.name:
+                wanted[identity] = known
+                continue
+            self._names.leave(known.place.host, known.place)
+            if task := self._tasks.pop(identity, None):
+                task.cancel()
+        for identity, one in wanted.items():
+            if self._checkups.get(identity) is not one:
+                self._names.tell(one.place.host, one.place)
+        self._checkups = wanted
+        self._probe_all()
 
     def _is_in_charge(self) -> bool:
         return self._instance.serving().generation == self._generation
@@ -63,17 +79,30 @@ class Prober:
     async def run(self) -> NoReturn:
         """Probe whenever it is this keeper's turn, until cancelled."""
         self._names.start()
-        while True:
-            await self._until(in_charge=True)
-            async with asyncio.TaskGroup() as group:
-                self._forget_the_unprobed()
-                tasks = [
-                    group.create_task(self._attend(one, self._rows[identity]))
-                    for identity, one in self._checkups.items()
-                ]
-                await self._until(in_charge=False)
-                for task in tasks:
-                    task.cancel()
+        try:
+            while True:
+                await self._until(in_charge=True)
+                await self._probe_while_in_charge()
+        finally:
+            self._names.stop()
+
+    async def _probe_while_in_charge(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._probe_all()
+            await self._until(in_charge=False)
+            self._group = None
+            for task in self._tasks.values():
+                task.cancel()
+            self._tasks.clear()
+
+    def _probe_all(self) -> None:
+        """Begin to probe those that are not probed yet, if it is this keeper's turn."""
+        if self._group is not None:
+            self._forget_the_unprobed()
+            for identity in self._checkups.keys() - self._tasks.keys():
+                probing = self._attend(self._checkups[identity], self._rows[identity])
+                self._tasks[identity] = self._group.create_task(probing)
 
     def _forget_the_unprobed(self) -> None:
         """Nobody would ever bring them back who were probed by an older configuration alone."""

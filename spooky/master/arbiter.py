@@ -87,7 +87,8 @@ class Arbiter:
         self._nursery = Nursery(self._selector)
         self._failure = ""
         self._looked_at = 0.0
-        self._first = self._estate.blueprint(resolved)
+        number, changes = self._fleet.last_generation + 1, self._estate.changes
+        self._first = self._estate.blueprint(resolved, number, changes)
         self._rollout = Rollout(program, self._fleet, self._estate, self._notifier, config)
         self._succession = Succession(
             heritage=heritage,
@@ -205,6 +206,8 @@ class Arbiter:
             self._command(number)
         if self._estate.take_wish():
             self._succession.want_reload()
+        if self._succession.owns_instance:
+            self._rollout.revise()
         for child, how in self._nursery.reap():
             self._bury(child, how)
         self._succession.check_time(time.monotonic())

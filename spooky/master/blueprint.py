@@ -1,7 +1,8 @@
 """What processes are made from: a configuration read whole, and what all of them share.
 
-Owns the making of the specifications that children get. A blueprint belongs to one generation
-and never changes; the estate (sockets, shared memory, keys) lasts as long as the master.
+Owns the making of the specifications that children get. A blueprint belongs to one generation and
+never changes; where operators add or remove backends, another one takes its place. The estate
+(sockets, shared memory, keys) lasts as long as the master.
 """
 
 import os
@@ -9,18 +10,22 @@ import secrets
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from spooky import log as logs
+from spooky.config import overlay
 from spooky.config.account import Credentials, find_credentials
 from spooky.config.model import Config
+from spooky.config.overlay import Overlay, lay_over
 from spooky.config.shared_limits import rate_limits, shared_limits
-from spooky.handover import KeeperMain, KeeperSpec, SharedKeys, WorkerMain, WorkerSpec
+from spooky.handover import RELOAD_WISH, KeeperMain, KeeperSpec, SharedKeys, WorkerMain, WorkerSpec
 from spooky.master.control import ControlSocket
 from spooky.master.sockets import Crew, Sockets
 from spooky.master.spawn import Birth, Child
+from spooky.shm.instance import Cell
+from spooky.shm.notes import Note
 from spooky.shm.segment import SharedMemory
 
 
@@ -48,17 +53,28 @@ class Program:
     file: Path
     """The configuration file."""
     read: Callable[[str], Resolved]
-    """Read the configuration anew, and lay over it what operators have changed, as `config.overlay`
-    writes it; SpookyError or OSError when it is not usable."""
+    """Read the configuration anew, and all that it takes once changes of operators, as
+    `config.overlay` writes them, are laid over it; SpookyError or OSError when it is not usable."""
     worker: WorkerMain
     keeper: KeeperMain
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """What operators have changed of the backends, and its number among the notes."""
+
+    number: int
+    overlay: Overlay
+
+
+@dataclass(frozen=True, slots=True)
 class Blueprint:
-    """What the processes of one generation are made from."""
+    """What the processes of one generation are made from, as of some changes of operators."""
 
     resolved: Resolved
+    config: Config
+    """The configuration of the generation, with what operators have changed of it."""
+    changes: Changes
     credentials: Credentials | None
     backend_rows: Mapping[str, int]
     """Where shared memory has each backend, by its identity."""
@@ -66,11 +82,6 @@ class Blueprint:
     """Where it has each limit that workers share, by its name."""
     rate_rows: Mapping[str, int]
     """Where it has the counts of each rate limit, by its name."""
-
-    @property
-    def config(self) -> Config:
-        """The configuration of the generation."""
-        return self.resolved.config
 
     def prepare_logs(self) -> None:
         """Make the log files so that children can reopen them; OSError."""
@@ -118,6 +129,7 @@ class Estate:
             self._keys = SharedKeys(*(bytes.fromhex(left[one.name]) for one in fields(SharedKeys)))
             self.sockets.adopt(left["sockets"])
         self._control = _adopted(self.fixed["control"], left["control"]) if left else None
+        self.changes = _as_changes(self.memory.notes.read())
 
     def describe(self) -> dict[str, Any]:
         """Say in plain values what there is. It has the keys, so it is for no other eyes."""
@@ -126,7 +138,7 @@ class Estate:
             "memory": self.memory.fd,
             **{name: key.hex() for name, key in asdict(self._keys).items()},
             "sockets": self.sockets.describe(),
-            "overlay": self.memory.notes.read(),
+            "overlay": self.memory.notes.read().text,
             "control": self._control.socket.fileno() if self._control else None,
         }
 
@@ -138,7 +150,7 @@ class Estate:
     def take_wish(self) -> bool:
         """Say whether a keeper wished for a reload since the last call."""
         try:
-            return os.eventfd_read(self.wake_fd) > 0
+            return os.eventfd_read(self.wake_fd) >= RELOAD_WISH
         except BlockingIOError:
             return False
 
@@ -152,13 +164,35 @@ class Estate:
         if self._control is not None:
             self._control.remove()
 
-    def blueprint(self, resolved: Resolved) -> Blueprint:
+    def look_for_changes(self) -> Changes | None:
+        """Read what a keeper has left and nobody has taken or refused yet; None: nothing."""
+        instance = self.memory.instance
+        known = (instance.get(Cell.CHANGES), instance.get(Cell.CHANGES_REFUSED))
+        if self.memory.notes.number in known:
+            return None
+        return _as_changes(self.memory.notes.read())
+
+    def blueprint(self, resolved: Resolved, generation: int, changes: Changes) -> Blueprint:
         """Look up whom its processes run as; give backends and limits their rows. StartupError."""
         credentials = find_credentials(resolved.config)
-        rows = self.memory.backends.assign(identities_of([resolved.config]))
-        limits = self.memory.limits.assign(shared_limits(resolved.config))
-        rates = self.memory.rate_counts.assign(rate_limits(resolved.config))
-        return Blueprint(resolved, credentials, rows, limits, rates)
+        plain = Blueprint(resolved, resolved.config, changes, credentials, {}, {}, {})
+        return self.revise(plain, generation, changes)
+
+    def revise(self, blueprint: Blueprint, generation: int, changes: Changes) -> Blueprint:
+        """Return it with other changes, and rows for all that is in it then. StartupError."""
+        resolved = blueprint.resolved
+        holding = changes.overlay.as_of(generation)
+        config = lay_over(holding, resolved.config, resolved.client_contexts)
+        rows = self.memory.backends.assign(identities_of([config]))
+        limits = self.memory.limits.assign(shared_limits(config))
+        return replace(
+            blueprint,
+            config=config,
+            changes=changes,
+            backend_rows=rows,
+            limit_rows=limits,
+            rate_rows=self.memory.rate_counts.assign(rate_limits(config)),
+        )
 
     def worker_birth(
         self, child: Child, blueprint: Blueprint, crew: Crew, shed: Callable[[Child], None]
@@ -180,6 +214,8 @@ class Estate:
             mailboxes=self.sockets.mailboxes_of(child.slot),
             keys=self._keys,
             session_keys=blueprint.resolved.session_keys,
+            own=blueprint.resolved.config,
+            changes=blueprint.changes.number,
             backend_rows=blueprint.backend_rows,
             limit_rows=blueprint.limit_rows,
             rate_rows=blueprint.rate_rows,
@@ -216,6 +252,8 @@ class Estate:
             row=child.slot,
             generation=child.generation,
             config=config,
+            own=blueprint.resolved.config,
+            changes=blueprint.changes.number,
             backend_rows=blueprint.backend_rows,
             client_contexts=blueprint.resolved.client_contexts,
             admin=admin,
@@ -238,6 +276,10 @@ class Estate:
             shed=close,
             run=lambda: self._program.keeper(spec),
         )
+
+
+def _as_changes(note: Note) -> Changes:
+    return Changes(note.number, overlay.read(note.text))
 
 
 def _adopted(path: str | None, fd: int | None) -> ControlSocket | None:

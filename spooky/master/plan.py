@@ -216,7 +216,8 @@ def _stopping(fleet: Fleet, slot: Slot, now: float) -> SlotAction | None:
     workers_left = any(one.state is not SlotState.EMPTY for one in fleet.slots.values())
     if slot is fleet.keeper and workers_left and not fleet.is_superseded:
         return _overdue(slot, now)
-    at_once = fleet.stop is Stop.NOW or slot is fleet.keeper
+    # One that is not the last answers who has just asked it.
+    at_once = fleet.stop is Stop.NOW or (slot is fleet.keeper and not fleet.is_superseded)
     match slot.state:
         case SlotState.READY if not at_once and not slot.is_hung(now):
             return Drain(slot.number)

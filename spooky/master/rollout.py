@@ -12,11 +12,11 @@ from typing import Final
 from spooky import log as logs
 from spooky.config.files import files_of
 from spooky.config.model import Config
-from spooky.config.shared_limits import rate_limits, shared_limits
 from spooky.errors import ConfigError, SpookyError, StartupError
 from spooky.master.bind import Address
-from spooky.master.blueprint import Blueprint, Estate, Program, Resolved, identities_of
+from spooky.master.blueprint import Blueprint, Estate, Program, Resolved
 from spooky.master.notify import Notifier
+from spooky.master.revision import Revision
 from spooky.master.slots import Fleet, Generation
 from spooky.master.sockets import Crew
 from spooky.master.watch import Watch
@@ -54,6 +54,7 @@ class Rollout:
         self._change = Change.UPGRADE if estate.was_left else Change.RELOAD
         """What the next generation comes by."""
         self.blueprints: dict[int, Blueprint] = {}
+        self._revision = Revision(estate, self.blueprints)
 
     def open(self, blueprint: Blueprint) -> Generation:
         """Begin a generation; it gets its slots when there is room."""
@@ -75,7 +76,7 @@ class Rollout:
         if self._watch is not None:
             self._watch.mark()
         try:
-            self.open(self._admit(self._program.read(self._estate.memory.notes.read())))
+            self.open(self._admit(self._program.read(self._estate.memory.notes.read().text)))
         except ConfigError as error:
             self.give_up("\n".join(str(problem) for problem in error.problems))
         except (SpookyError, OSError) as error:
@@ -90,7 +91,8 @@ class Rollout:
         config = resolved.config
         self.warn_of_what_stays(config)
         tell(resolved)
-        blueprint = self._estate.blueprint(resolved)
+        number = self._fleet.last_generation + 1
+        blueprint = self._estate.blueprint(resolved, number, self._estate.changes)
         blueprint.prepare_logs()
         self._sockets.bind(config.listen, config.admin, config.limits)
         return blueprint
@@ -147,7 +149,7 @@ class Rollout:
         if is_reload:
             self._instance.promote(Serving(number, generation.slots.start, workers), now_ms())
             self.steer()
-        self._describe_backends(generation)
+        self._describe_backends(number)
         try:
             logs.configure(self.blueprints[number].config.log, "master")
         except OSError as error:
@@ -175,16 +177,28 @@ class Rollout:
         fleet = self._fleet
         # Another master beside this one has processes, and backends, that are not known here.
         if not (fleet.taken or fleet.is_handing_over or fleet.is_superseded):
-            configs = [blueprint.config for blueprint in self.blueprints.values()]
-            self._estate.memory.release_backends(identities_of(configs))
-            names = {name for config in configs for name in shared_limits(config)}
-            self._estate.memory.limits.release(names)
-            names = {name for config in configs for name in rate_limits(config)}
-            self._estate.memory.rate_counts.release(names)
+            self._revision.release()
 
-    def _describe_backends(self, generation: Generation) -> None:
+    def revise(self) -> None:
+        """Take in what operators have added or removed, and let go of what all have let go of."""
+        if self._fleet.is_handing_over or self._fleet.is_superseded:
+            return
+        if self._revision.may_release():
+            # Before anything is taken: there may be no other room for it.
+            self.release_backends()
+        changes = self._estate.look_for_changes()
+        if changes is not None and self._revision.take(changes):
+            serving = self._instance.serving().generation
+            if serving in self.blueprints:
+                self._describe_backends(serving)
+            self._revision.name_the_leaving()
+            self._revision.publish()
+        elif changes is not None:
+            self.release_backends()
+
+    def _describe_backends(self, generation: int) -> None:
         """Enter in shared memory what the configuration that serves says of its backends."""
-        blueprint = self.blueprints[generation.number]
+        blueprint = self.blueprints[generation]
         names: dict[int, list[str]] = {}
         weights: dict[int, int] = {}
         for upstream in blueprint.config.upstream:
@@ -194,7 +208,7 @@ class Rollout:
                 weights[row] = max(weights.get(row, 0), backend.weight)
         for row, of_row in names.items():
             name = ", ".join(of_row)
-            self._estate.memory.backends.row(row).describe(name, weights[row], generation.number)
+            self._estate.memory.backends.row(row).describe(name, weights[row], generation)
 
     def steer(self) -> None:
         """Tell the kernel who serves each address, and which slots have a reader.

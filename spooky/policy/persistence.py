@@ -13,7 +13,7 @@ in the file or its name.
 import hmac
 import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
@@ -56,9 +56,9 @@ class CookieRules:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a client's cookie says. `place` is None when its backend is not there any more."""
+    """What a client's cookie says: the identity of its backend, None when that is not there."""
 
-    place: int | None
+    backend: str | None
     is_stale: bool = False
     """So much of its time is over that the client is to get a new cookie."""
 
@@ -67,23 +67,27 @@ class CookieSessions:
     """Reads and makes the cookies of one upstream."""
 
     def __init__(
-        self, key: bytes, upstream: str, identities: Sequence[str], rules: CookieRules
+        self, key: bytes, upstream: str, identities: Iterable[str], rules: CookieRules
     ) -> None:
-        """Lay out the backends, by their `identities` in the order of their places.
+        """Take the backends that there are, by their `identities`.
 
         `key` is 32 octets or more that nobody else has; keys for each purpose are derived of it.
         """
         self.name = rules.name.encode()
         self._timeout = rules.timeout
         signing = hmac.digest(key, b"spooky session signature", sha256)
-        naming = hmac.digest(key, b"spooky session backend", sha256)
+        self._naming = hmac.digest(key, b"spooky session backend", sha256)
         self._key = hmac.digest(signing, upstream.encode(), sha256)
-        self._digests = [
-            hmac.digest(naming, identity.encode(), sha256)[:_DIGEST_OCTETS]
-            for identity in identities
-        ]
-        self._places = {digest: place for place, digest in reversed([*enumerate(self._digests)])}
         self._attributes = _attributes(rules)
+        self.lay_out(identities)
+
+    def lay_out(self, identities: Iterable[str]) -> None:
+        """Take other backends."""
+        self._digests = {
+            identity: hmac.digest(self._naming, identity.encode(), sha256)[:_DIGEST_OCTETS]
+            for identity in identities
+        }
+        self._identities = {digest: identity for identity, digest in self._digests.items()}
 
     def find(self, fields: Iterable[bytes], now: float) -> Session | None:
         """Read a client's `cookie` fields; None when it has no session that holds.
@@ -94,7 +98,7 @@ class CookieSessions:
         gone = None
         for value in cookies_named(self.name, fields):
             session = self._read(value, now)
-            if session is not None and session.place is not None:
+            if session is not None and session.backend is not None:
                 return session
             gone = gone or session
         return gone
@@ -116,14 +120,20 @@ class CookieSessions:
         # More than the whole is left where the timeout was made shorter since, or a clock is off.
         is_fresh = self._timeout * RENEW_AFTER <= left <= self._timeout + 1
         return Session(
-            self._places.get(signed[1 + _EXPIRY_OCTETS :]),
+            self._identities.get(signed[1 + _EXPIRY_OCTETS :]),
             is_stale=not is_fresh if self._timeout else bool(ends),
         )
 
-    def issue(self, place: int, now: float) -> bytes:
-        """Return the value of a `set-cookie` field that binds a client to a backend from `now`."""
+    def issue(self, backend: str, now: float) -> bytes | None:
+        """Return the value of a `set-cookie` field that binds a client to a backend from `now`.
+
+        None where the backend is not there any more.
+        """
+        digest = self._digests.get(backend)
+        if digest is None:
+            return None
         ends = math.ceil(now + self._timeout) if self._timeout else 0
-        signed = VERSION + ends.to_bytes(_EXPIRY_OCTETS) + self._digests[place]
+        signed = VERSION + ends.to_bytes(_EXPIRY_OCTETS) + digest
         value = urlsafe_b64encode(signed + self._sign(signed))
         return self.name + b"=" + value + self._attributes
 

@@ -1,10 +1,11 @@
 """One row per backend: who it is, how it is, and how much of the traffic it may have.
 
 The rule: a row belongs to an identity (scheme, host and port), not to a place in the file, so a
-reload forgets neither health nor counts. The master assigns rows, before it starts the processes
-of a configuration, because it has read the configuration by then: a worker finds its rows at its
-start and asks nobody. Each column says who writes it. The master also clears a row, but only when
-no process is left that has the backend.
+reload forgets neither health nor counts. The master assigns rows before it starts the processes of
+a configuration, because it has read the configuration by then: a worker finds its rows at its start
+and asks nobody. Those of backends that operators add it assigns before it lets anybody know of
+them. Each column says who writes it. The master also clears a row, but only when no process is left
+that has the backend.
 
 Rows are told apart by the whole SHA-256 of the identity, of which the key is the first part, so
 that two identities with the same key are two rows.
@@ -153,10 +154,14 @@ class BackendRow:
 
         The name is no cell: who reads while it changes may see some of both.
         """
-        if self.name != name:
-            self._write(_NAME, NAME_OCTETS, name)
+        self.rename(name)
         self._cells[BackendColumn.WEIGHT] = weight
         self._cells[BackendColumn.GENERATION] = generation
+
+    def rename(self, name: str) -> None:
+        """Enter another name, where it is another; only the master may."""
+        if self.name != name:
+            self._write(_NAME, NAME_OCTETS, name)
 
     def take(self, identity: str, digest: Sequence[int]) -> None:
         """Make a free row that of an identity; only the master may."""
@@ -211,17 +216,10 @@ class BackendTable:
 
         Only the master may. StartupError when there are not enough; then nothing has changed.
         """
-        rows = {number: self.row(number) for number in range(self.capacity)}
-        digests = {identity: digest_of(identity) for identity in identities}
-        taken = list(self.taken())
-        found = {
-            identity: number
-            for identity, digest in digests.items()
-            for number in taken
-            if rows[number].has(digest)
-        }
-        fresh = [identity for identity in digests if identity not in found]
-        free = sorted(rows.keys() - set(taken))
+        found = self.find(identities)
+        taken = set(self.taken())
+        fresh = [identity for identity in dict.fromkeys(identities) if identity not in found]
+        free = sorted(set(range(self.capacity)) - taken)
         if len(fresh) > len(free):
             raise StartupError(
                 f"limits.backend_rows: there is room for {self.capacity} different backends, "
@@ -229,9 +227,20 @@ class BackendTable:
                 "older configurations have drained, or set it higher and restart"
             )
         for identity, number in zip(fresh, free, strict=False):
-            rows[number].take(identity, digests[identity])
+            self.row(number).take(identity, digest_of(identity))
             found[identity] = number
         return found
+
+    def find(self, identities: Collection[str]) -> dict[str, int]:
+        """Look up the rows of those identities that have one."""
+        taken = [(number, self.row(number)) for number in self.taken()]
+        digests = {identity: digest_of(identity) for identity in identities}
+        return {
+            identity: number
+            for identity, digest in digests.items()
+            for number, row in taken
+            if row.has(digest)
+        }
 
     def release(self, identities_to_keep: Collection[str]) -> list[int]:
         """Free the rows of all other backends, which no process may have any more.

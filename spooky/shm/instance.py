@@ -31,6 +31,13 @@ class Cell(IntEnum):
     """The version of the master's program: text, in this cell and the next."""
     UPGRADES_BEGUN = 10
     UPGRADE_OUTCOME = 11
+    BACKENDS_BEGUN = 12
+    BACKENDS_OUTCOME = 13
+    CHANGES = 14
+    """The number of the note (`shm.notes`) with what operators have changed that all processes go
+    by."""
+    CHANGES_REFUSED = 15
+    """The number of the last one that the master refused; why is the outcome's text."""
 
 
 class Change(IntEnum):
@@ -38,6 +45,8 @@ class Change(IntEnum):
 
     RELOAD = 0
     UPGRADE = 1
+    BACKENDS = 2
+    """Backends that are added or removed while Spooky runs."""
 
 
 class Admission(IntEnum):
@@ -69,8 +78,8 @@ _FIXED_CELLS: Final = 16
 _VERSION_OCTETS: Final = 16
 _SUCCEEDED: Final = 1 << 31
 _PLACE: Final = 1 << 30
-_BEGUN: Final = (Cell.RELOADS_BEGUN, Cell.UPGRADES_BEGUN)
-_OUTCOME: Final = (Cell.RELOAD_OUTCOME, Cell.UPGRADE_OUTCOME)
+_BEGUN: Final = (Cell.RELOADS_BEGUN, Cell.UPGRADES_BEGUN, Cell.BACKENDS_BEGUN)
+_OUTCOME: Final = (Cell.RELOAD_OUTCOME, Cell.UPGRADE_OUTCOME, Cell.BACKENDS_OUTCOME)
 
 
 def _pack(serving: Serving) -> int:

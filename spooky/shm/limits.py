@@ -94,6 +94,10 @@ class LimitTable:
             self._rows.row(number)[0] = limits[name]
         return found
 
+    def find(self, name: str) -> int | None:
+        """Look up the row of a limit; None where it has none."""
+        return self._rows.find(name)
+
     def release(self, names_to_keep: Collection[str]) -> None:
         """Free all other rows, which no process may have any more; only the master may."""
         self._rows.release(names_to_keep)

@@ -68,6 +68,11 @@ class NamedRows:
             taken[digests[name]] = number
         return {name: taken[digest] for name, digest in digests.items()}
 
+    def find(self, name: str) -> int | None:
+        """Look up the row of a name; None where it has none."""
+        digest = tuple(digest_of(name))
+        return next((number for number in self.taken() if self._digest(number) == digest), None)
+
     def release(self, names_to_keep: Collection[str]) -> None:
         """Free all other rows, which no process may have any more; only the master may."""
         kept = {tuple(digest_of(name)) for name in names_to_keep}

@@ -49,6 +49,9 @@ class Column(IntEnum):
     """Counter of requests that a rate limit refused."""
     RATE_SPARED_TOTAL = 14
     """Counter of those that one would have refused, were it not a dry run."""
+    FOLLOWS = 15
+    """The number of the note with operators' changes of which the process has carried out all: it
+    has no backend any more that this one, or one before it, took away."""
 
 
 COUNTERS: Final = frozenset(column for column in Column if column.name.endswith("_TOTAL"))
@@ -132,6 +135,12 @@ class ProcessTable:
     def occupied(self) -> list[int]:
         """List the slots that have a process, or wait for one that was just started."""
         return [slot for slot in range(SLOT_LIMIT) if self.state(slot) is not ProcessState.GONE]
+
+    def followed(self) -> int:
+        """Say what every process that is there follows; of one that starts nothing is known yet."""
+        rows = [self._cells[row : row + ROW_CELLS] for row in range(0, ROWS * ROW_CELLS, ROW_CELLS)]
+        there = (row for row in rows if row[Column.STATE] != ProcessState.GONE)
+        return min((row[Column.FOLLOWS] for row in there), default=0)
 
     def total(self, column: Column) -> int:
         """Add a column up over all workers that are and were."""

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from math import ceil
 
-from spooky.config.admission import Adaptive, BackendLimits, UpstreamAdmission
+from spooky.config.admission import Adaptive, UpstreamAdmission
 from spooky.config.admission import Admission as AdmissionConfig
 from spooky.config.model import Upstream
 from spooky.config.shared_limits import INSTANCE, backend_limit, upstream_limit
@@ -18,6 +18,7 @@ from spooky.policy.gate import Gate
 from spooky.shm.limits import LimitRow
 from spooky.worker.admission import AdmissionGate, Guest, Importance, Reception
 from spooky.worker.backend_bound import BackendBound, part_of
+from spooky.worker.pool import Pool
 from spooky.worker.upstreams import UpstreamGroup, Upstreams
 
 
@@ -113,14 +114,20 @@ def _importance(upstream: Upstream) -> Importance:
 
 def _confine(spec: WorkerSpec, upstream: Upstream, group: UpstreamGroup) -> None:
     limits = upstream.backend_limits
-    if limits == BackendLimits():
-        return
+    for backend, pool in zip(upstream.backends, group.pools, strict=True):
+        number = spec.limit_rows.get(backend_limit(upstream, backend))
+        confine(spec, upstream, pool, number)
+    group.is_bounded = bool(limits.max_in_flight or limits.max_queued)
+
+
+def confine(spec: WorkerSpec, upstream: Upstream, pool: Pool, limit_row: int | None) -> None:
+    """Put the bounds of one backend on its pool; `limit_row`: where its limit over all is, if any.
+
+    Does nothing where there are none.
+    """
+    limits = upstream.backend_limits
     if limits.max_connections:
         connections = part_of(limits.max_connections, spec.config.worker_processes, spec.index)
-        for pool in group.pools:
-            pool.cap_connections(connections)
-    if limits.max_in_flight or limits.max_queued:
-        for backend, pool in zip(upstream.backends, group.pools, strict=True):
-            number = spec.limit_rows[backend_limit(upstream, backend)]
-            pool.bound = BackendBound(limits, spec.memory.limits.row(number, spec.slot))
-        group.is_bounded = True
+        pool.cap_connections(connections)
+    if limit_row is not None:
+        pool.bound = BackendBound(limits, spec.memory.limits.row(limit_row, spec.slot))

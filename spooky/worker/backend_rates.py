@@ -9,7 +9,7 @@ look, as what is used never becomes less. So a refusal costs little however many
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from spooky.worker.call import Call, Refusal
 from spooky.worker.meters import Reading
@@ -24,11 +24,16 @@ class BackendRates:
     def __init__(self, limits: Sequence[Limit], identities: Sequence[str], tally: Tally) -> None:
         """Take what tells each backend from all others; who has the same shares a count."""
         self._limits = tuple(limits)
-        self._identities = [identity.encode() for identity in identities]
-        self._closed_until = [[0] * len(identities) for _ in limits]
         self._tally = tally
         self._found: dict[int, list[tuple[Limit, Reading]]] = {}
         self._soonest: tuple[int, Limit] | None = None
+        self.lay_out(identities)
+
+    def lay_out(self, identities: Collection[str]) -> None:
+        """Take other backends, in the order of their places."""
+        self._identities = [identity.encode() for identity in identities]
+        self._closed_until = [[0] * len(identities) for _ in self._limits]
+        self._found.clear()
 
     def begin(self) -> None:
         """Forget what the pick before found."""

@@ -7,8 +7,9 @@ here. It decides nothing.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
+from spooky.config.model import Backend
 from spooky.policy.ewma import PeakEwma
 from spooky.shm.traffic import TrafficColumn, TrafficTable
 
@@ -72,6 +73,17 @@ class Load:
         self._rows = rows
         self._cells = [table.row(process, row) for row in rows]
 
+    def succeed(self, other: "Load", origins: Sequence[int | None]) -> None:
+        """Go on from what another one knows; `origins`: the place there of each backend here.
+
+        What the other one has begun to count it also ends; it is taken over at the next look.
+        """
+        for place, origin in enumerate(origins):
+            if origin is not None and self._is_timed:
+                self._estimates[place] = other._estimates[origin]
+                self._answers[place] = other._answers[origin]
+                self._latencies[place] = other._latencies[origin]
+
     def look(self, table: TrafficTable, now: float) -> None:
         """Take over what all workers have counted; `now` in seconds."""
         counts = table.sums(_UNDER_WAY, self._rows)
@@ -97,32 +109,48 @@ class Load:
         self._latencies = [estimate.value(now) for estimate in self._estimates]
 
 
+class Loaded(Protocol):
+    """An upstream: its backends, and their load if its balancer asks for it."""
+
+    backends: tuple[Backend, ...]
+    load: Load | None
+
+
 class Lookout:
     """Looks at the traffic table, over and over, for all upstreams that need it."""
 
     def __init__(
         self,
-        loads: Sequence[tuple[Load, Sequence[str]]],
+        groups: Sequence[Loaded],
         table: TrafficTable,
         process: int,
         rows: Mapping[str, int],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Take each load with the identities of its backends, and the row of each identity."""
-        self._loads = [load for load, _ in loads]
+        """Take the upstreams, and the row of each identity of their backends."""
+        self._groups = [group for group in groups if group.load is not None]
         self._table = table
+        self._process = process
         self._loop = loop
         self._handle: asyncio.TimerHandle | None = None
-        for load, identities in loads:
-            load.attach(table, process, [rows[identity] for identity in identities])
+        for group in self._groups:
+            self.attach(group, rows)
+
+    def attach(self, group: Loaded, rows: Mapping[str, int]) -> None:
+        """Take the backends of an upstream as they are now; comes before the next request."""
+        if group.load is not None:
+            numbers = [rows[backend.identity] for backend in group.backends]
+            group.load.attach(self._table, self._process, numbers)
+            group.load.look(self._table, self._loop.time())
 
     def start(self) -> None:
         """Look now, and from now on."""
-        if not self._loads:
+        if not self._groups:
             return
         self._handle = self._loop.call_later(INTERVAL_S, self.start)
-        for load in self._loads:
-            load.look(self._table, self._loop.time())
+        for group in self._groups:
+            if group.load is not None:
+                group.load.look(self._table, self._loop.time())
 
     def stop(self) -> None:
         """Look no more."""

@@ -37,6 +37,7 @@ from spooky.worker.load import Lookout
 from spooky.worker.membership import Membership
 from spooky.worker.observe import Observer
 from spooky.worker.rate_limits import RateLimits, Tables
+from spooky.worker.revision import Parts, Revision
 from spooky.worker.services import Services
 from spooky.worker.sessions import keep_sessions
 from spooky.worker.steering import Steerer
@@ -106,20 +107,18 @@ class Worker:
             services=self._services,
         )
         self._sweep = Sweep(self._services)
-        self._membership = Membership(
-            self._upstreams.groups,
-            tried_rows(
-                spec.memory.backends, spec.backend_rows, spec.index, config.worker_processes
-            ),
-            loop,
-            config.zone,
+        tried = tried_rows(
+            spec.memory.backends, spec.backend_rows, spec.index, config.worker_processes
         )
+        self._membership = Membership(self._upstreams.groups, tried, loop, config.zone)
         self._lookout = Lookout(
-            self._upstreams.loads(), spec.memory.traffic, spec.slot, spec.backend_rows, loop
+            self._upstreams.groups, spec.memory.traffic, spec.slot, spec.backend_rows, loop
         )
         self._row = spec.memory.processes.row(spec.slot)
         pools = self._upstreams.pools()
         self._names = Names(config.dns, ((backend.host, pool) for _, backend, pool in pools), loop)
+        parts = Parts(self._upstreams, self._traffic, self._membership, self._lookout, self._names)
+        self._revision = Revision(spec, parts, tried, loop)
         self._draining = False
         self._published: dict[Column, int] = {}
         """How much of each total the row has."""
@@ -136,6 +135,7 @@ class Worker:
         self._membership.start()
         self._lookout.start()
         self._names.start()
+        self._revision.start()
         self._flush_access()
         os.write(self._spec.ready_fd, b"ready\n")
         os.close(self._spec.ready_fd)
@@ -222,6 +222,7 @@ class Worker:
         self._names.stop()
         self._intake.close(H3Code.NO_ERROR, "shutting down")
         await self._upstreams.close()
+        await self._revision.close()
         if self._access is not None:
             self._access.close()
 

@@ -33,15 +33,21 @@ class Membership:
         `zone` is where this instance stands.
         """
         self._loop = loop
-        self._watched = [_Watched(group, rows, zone) for group in groups]
+        self._zone = zone
+        self._watched = {group.name: _Watched(group, rows, zone) for group in groups}
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Look now, and from now on."""
         self._handle = self._loop.call_later(INTERVAL_S, self.start)
         moment_ms = now_ms()
-        for watched in self._watched:
+        for watched in self._watched.values():
             watched.look(moment_ms)
+
+    def renew(self, group: UpstreamGroup, rows: Mapping[str, TriedRow]) -> None:
+        """Look at the backends that an upstream has by now, at once."""
+        watched = self._watched[group.name] = _Watched(group, rows, self._zone)
+        watched.look(now_ms())
 
     def stop(self) -> None:
         """Look no more."""

@@ -162,7 +162,7 @@ class Shadow:
             self._call, group=self._group, session=None, response_fields=[], passed=[], shadow=None
         )
         # Nobody counts how a copy went, so that it would be lost as a trial.
-        target = self._group.pick(call, list(self._group.trials))
+        target = self._group.pick(call, self._group.on_trial())
         if target is None:
             self._end("every backend is out of service")
             return

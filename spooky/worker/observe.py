@@ -27,6 +27,9 @@ class Outcome:
     duration: float
     upstream: str
     backend: str
+    """Its name in the upstream."""
+    identity: str
+    """What tells it from all other backends."""
     backend_duration: float
     """From sending to the backend until the end."""
     answer_time: float
@@ -50,10 +53,10 @@ class Traffic(Protocol):
     def record(self, outcome: Outcome) -> None:
         """Count an exchange for the backend that it ended with, if there was one."""
 
-    def record_retry(self, upstream: str, backend: str, kind: Kind) -> None:
+    def record_retry(self, identity: str, kind: Kind) -> None:
         """Count an attempt that failed and that another one follows."""
 
-    def record_given_up(self, upstream: str, backend: str) -> None:
+    def record_given_up(self, identity: str) -> None:
         """Count an attempt that was given up beside another one."""
 
 
@@ -138,15 +141,15 @@ class Observer:
         if self._access is not None:
             self._access.write(self._format(outcome, time.time()))
 
-    def record_retry(self, upstream: str, backend: str, kind: Kind) -> None:
+    def record_retry(self, identity: str, kind: Kind) -> None:
         """Count an attempt that failed and that another one follows."""
         if self._traffic is not None:
-            self._traffic.record_retry(upstream, backend, kind)
+            self._traffic.record_retry(identity, kind)
 
-    def record_given_up(self, upstream: str, backend: str) -> None:
+    def record_given_up(self, identity: str) -> None:
         """Count an attempt that was given up beside another one."""
         if self._traffic is not None:
-            self._traffic.record_given_up(upstream, backend)
+            self._traffic.record_given_up(identity)
 
     def take_count(self) -> int:
         """Return how many exchanges have ended since the last call."""

@@ -201,18 +201,18 @@ class Pool:
             queued=len(self._queue),
         )
 
-    async def close(self) -> None:
+    async def close(self, why: str = "the server is shutting down") -> None:
         """End everything at once."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
             task.cancel()
-        self._refuse_all(Kind.DRAINING, "the server is shutting down")
+        self._refuse_all(Kind.DRAINING, why)
         # An attempt that has not begun is cancelled without a chance to clean up.
         attempts, self._attempts = list(self._attempts), {}
         for connection in (*self._connections, *attempts):
-            connection.close("the server is shutting down")
+            connection.close(why)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         # uvloop tells no protocol of the end of a transport that was cancelled while it was made.
         told = [one for one in self._closing if one not in attempts]

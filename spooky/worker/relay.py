@@ -1,8 +1,7 @@
 """One exchange: a request of a client, taken to a backend, and the response taken back.
 
-It decides (through `policy`) and translates (through `protocol.headers`); content streams
-through it both ways without being held: what one side does not take, the other is not allowed to
-send. There is no task per exchange: it acts when an engine or the pool tells it something.
+It decides (through `policy`) and translates (through `protocol.headers`); content streams through
+it unheld: what one side does not take, the other may not send. There is no task per exchange.
 """
 
 import logging
@@ -242,7 +241,7 @@ class Exchange:
         self._state = next_state(self._state, Step.HEAD)
         self._upload.release()
         if self._call.group.sessions is not None:
-            self._call.group.sessions.bind(self._call, attempt.target.index)
+            self._call.group.sessions.bind(self._call, attempt.target.identity)
         fields = give_back(self._call, head, self._request_id)
         self._response.head(head.status, fields, end=head.end)
         if head.end:
@@ -384,6 +383,7 @@ class Exchange:
             duration=now - self._progress.started_at,
             upstream=self._call.group.name if self._call else "",
             backend=account.backend,
+            identity=account.identity,
             backend_duration=account.duration,
             answer_time=account.answer_time,
             retries=account.retries,

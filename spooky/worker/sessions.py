@@ -6,7 +6,7 @@ tried before, and a client hears of it only when that is news.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -29,16 +29,23 @@ class Sessions:
         self,
         cookies: CookieSessions,
         when_gone: WhenGone,
-        backends: int,
+        identities: Iterable[str],
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`backends`: how many there are; `wall` reads the clock on the wall, seconds."""
+        """Take the backends in the order of their places; `wall` reads the clock on the wall, s."""
         self.may_move = when_gone is WhenGone.PICK_ANOTHER
         """Whether another backend may take over a session."""
-        self.keeps: Sequence[bool] = [True] * backends
+        self.keeps: Sequence[bool] = ()
         """Of each backend whether it may serve the sessions that it has, as of now."""
         self._cookies = cookies
         self._wall = wall
+        self.lay_out(identities)
+
+    def lay_out(self, identities: Iterable[str]) -> None:
+        """Take other backends, in the order of their places."""
+        self._places = {identity: place for place, identity in enumerate(identities)}
+        self.keeps = [True] * len(self._places)
+        self._cookies.lay_out(self._places)
 
     def enter(self, call: Call, _held: Held) -> Verdict:
         """Find the client's session; refuse where nobody may serve it."""
@@ -49,7 +56,7 @@ class Sessions:
         call.head = replace(call.head, headers=self._without_ours(call.head.headers))
         if call.session is None or self.may_move or self.held_by(call.session) is not None:
             return None
-        is_gone = call.session.place is None
+        is_gone = call.session.backend is None
         why = "is not configured any more" if is_gone else "may not serve now"
         return Refusal(Kind.NO_BACKEND, f"the backend of its session {why}")
 
@@ -65,17 +72,18 @@ class Sessions:
 
     def held_by(self, session: Session, exclude: Collection[int] = ()) -> int | None:
         """Return who has a session, if he may serve it and is none of `exclude`."""
-        place = session.place
+        place = None if session.backend is None else self._places.get(session.backend)
         if place is None or place in exclude or not self.keeps[place]:
             return None
         return place
 
-    def bind(self, call: Call, place: int) -> None:
-        """Tell the client that this backend has its session, if that is news to it."""
+    def bind(self, call: Call, backend: str) -> None:
+        """Tell the client that the backend of this identity has its session, if that is news."""
         session = call.session
-        if session is None or session.place != place or session.is_stale:
-            cookie = self._cookies.issue(place, self._wall())
-            call.response_fields.append((b"set-cookie", cookie))
+        if session is None or session.backend != backend or session.is_stale:
+            cookie = self._cookies.issue(backend, self._wall())
+            if cookie is not None:
+                call.response_fields.append((b"set-cookie", cookie))
 
 
 def keep_sessions(
@@ -94,7 +102,7 @@ def keep_sessions(
             identities = [backend.identity for backend in upstream.backends]
             signing = own_keys.get(upstream.name, key)
             cookies = CookieSessions(signing, upstream.name, identities, _rules(upstream, rules))
-            group.sessions = Sessions(cookies, WhenGone(rules.when_gone), len(identities))
+            group.sessions = Sessions(cookies, WhenGone(rules.when_gone), identities)
             group.gates = (*group.gates, group.sessions)
 
 

@@ -77,8 +77,7 @@ class Silence:
 
     def asked(self) -> None:
         """Take note of a new request: its answer is awaited anew."""
-        if self._answered > 1:
-            self._answered = 1
+        self._answered = min(self._answered, 1)
 
     def look(self, now: float, *, is_awaited: bool) -> Step:
         """Say what to do; `is_awaited`: there are requests on the connection."""

@@ -61,18 +61,31 @@ class BackendTraffic:
     ) -> None:
         """Take the rows by identity, and for each upstream's name its backends and their pools."""
         table.begin(process)
-        self.cells: dict[tuple[str, str], memoryview[int]] = {}
-        """By the names of an upstream and a backend of it."""
-        self._pools: dict[int, list[Pool]] = {}
-        self._of_row = {row: table.row(process, row) for row in rows.values()}
-        for upstream, backend, pool in pools:
-            row = rows[backend.identity]
-            self.cells[upstream, backend.id] = self._of_row[row]
-            self._pools.setdefault(row, []).append(pool)
+        self._table = table
+        self._process = process
+        self.cells: dict[str, memoryview[int]] = {}
+        """By the identities of the backends."""
+        self._pools: dict[str, list[Pool]] = {}
+        for _, backend, pool in pools:
+            self.enrol(backend.identity, rows[backend.identity], pool)
+
+    def enrol(self, identity: str, row: int, pool: Pool) -> None:
+        """Count from now on for a backend, and tell of one more pool that it has."""
+        if identity not in self.cells:
+            self.cells[identity] = self._table.row(self._process, row)
+        self._pools.setdefault(identity, []).append(pool)
+
+    def dismiss(self, identity: str, pool: Pool) -> None:
+        """Tell no more of a pool; after the last one of its backend, count for it no more."""
+        pools = self._pools[identity]
+        pools.remove(pool)
+        if not pools:
+            self.publish_gauges()
+            del self._pools[identity], self.cells[identity]
 
     def record(self, outcome: Outcome) -> None:
         """Add an exchange to the row of the backend that it ended with, if there was one."""
-        cells = self.cells.get((outcome.upstream, outcome.backend))
+        cells = self.cells.get(outcome.identity)
         if cells is None:
             return
         if outcome.error is not None:
@@ -89,22 +102,25 @@ class BackendTraffic:
             cells[_LATENCY + bisect_left(_LIMITS_US, time_us)] += 1
         cells[_REQUESTS] += 1
 
-    def record_retry(self, upstream: str, backend: str, kind: Kind) -> None:
+    def record_retry(self, identity: str, kind: Kind) -> None:
         """Add an attempt that failed and that another one follows, at any backend."""
-        cells = self.cells[upstream, backend]
+        cells = self.cells.get(identity)
+        if cells is None:
+            return
         cells[_RETRIES] += 1
         _add_failure(cells, kind, answered=False)
         cells[_REQUESTS] += 1
 
-    def record_given_up(self, upstream: str, backend: str) -> None:
+    def record_given_up(self, identity: str) -> None:
         """Add an attempt beside another one that neither failed nor answered."""
-        self.cells[upstream, backend][_REQUESTS] += 1
+        if identity in self.cells:
+            self.cells[identity][_REQUESTS] += 1
 
     def publish_gauges(self) -> None:
         """Write what is open at this moment."""
-        for row, pools in self._pools.items():
+        for identity, pools in self._pools.items():
             stats = [pool.stats() for pool in pools]
-            cells = self._of_row[row]
+            cells = self.cells[identity]
             cells[TrafficColumn.IN_FLIGHT] = sum(one.in_flight for one in stats)
             cells[TrafficColumn.QUEUED] = sum(one.queued for one in stats)
             cells[TrafficColumn.CONNECTIONS] = sum(one.connections for one in stats)

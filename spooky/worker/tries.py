@@ -40,12 +40,13 @@ class Account:
     began to answer, seconds; 0: it was not asked, or did not."""
 
     backend: str
+    identity: str
     duration: float
     answer_time: float
     retries: int
 
 
-NO_TRIES: Final = Account("", 0.0, 0.0, 0)
+NO_TRIES: Final = Account("", "", 0.0, 0.0, 0)
 
 
 class Tries:
@@ -82,7 +83,7 @@ class Tries:
         self._upload = upload
         self._services = services
         self._request_id = request_id
-        self._tried: list[int] = []
+        self._tried: list[Target] = []
         self._rival: Attempt | None = None
         self._next: tuple[Target | None, float] = (None, 0.0)
         self._timer: asyncio.TimerHandle | None = None
@@ -102,10 +103,13 @@ class Tries:
     def account(self, now: float) -> Account:
         """Say what came of the tries, at their end."""
         last = self.last
-        if last is None or not last.sent_at:
-            return Account(last.target.id if last else "", 0.0, 0.0, self.retries)
+        if last is None:
+            return Account("", "", 0.0, 0.0, self.retries)
+        name, identity = last.target.id, last.target.identity
+        if not last.sent_at:
+            return Account(name, identity, 0.0, 0.0, self.retries)
         answer_time = last.answered_at - last.sent_at if last.answered_at else 0.0
-        return Account(last.target.id, now - last.sent_at, answer_time, self.retries)
+        return Account(name, identity, now - last.sent_at, answer_time, self.retries)
 
     # --- time -------------------------------------------------------------------------------
 
@@ -170,7 +174,7 @@ class Tries:
         return None
 
     def _make(self, target: Target, now: float) -> Attempt:
-        self._tried.append(target.index)
+        self._tried.append(target)
         self.last = Attempt(self._exchange, target, now)
         return self.last
 
@@ -243,8 +247,7 @@ class Tries:
     def _leave(self, attempt: Attempt, kind: Kind) -> None:
         """Count a failed attempt that another one follows, and give it up."""
         self._stop_timer()
-        group = self._call.group
-        self._services.observer.record_retry(group.name, attempt.target.id, kind)
+        self._services.observer.record_retry(attempt.target.identity, kind)
         attempt.cancel(H2Code.CANCEL)
 
     def again(self) -> None:
@@ -281,7 +284,7 @@ class Tries:
         if self.current is None or not group.repetition.budget.affords(now):
             return
         session = self._call.session
-        if session is not None and session.place == self.current.target.index:
+        if session is not None and session.backend == self.current.target.identity:
             # What another backend says to it is not what the client waits for.
             return
         target = group.pick(self._call, self._tried)
@@ -290,7 +293,7 @@ class Tries:
         group.repetition.budget.withdraw(now)
         self.retries += 1
         self._rival = Attempt(self._exchange, target, now)
-        self._tried.append(target.index)
+        self._tried.append(target)
         self._start(self._rival, now)
 
     def is_alone(self) -> bool:
@@ -314,7 +317,7 @@ class Tries:
 
     def _give_up(self, attempt: Attempt, code: H2Code) -> None:
         """Count an attempt that neither failed nor won, and end it."""
-        self._services.observer.record_given_up(self._call.group.name, attempt.target.id)
+        self._services.observer.record_given_up(attempt.target.identity)
         attempt.cancel(code)
 
     # --- the end ----------------------------------------------------------------------------

@@ -1,16 +1,19 @@
 """This worker's picture of the upstreams, and by which backend each serves a request.
 
-Made once from the configuration; it owns the pools and the balancers' state, and does no IO of
-its own.
+Made from the configuration, and arranged anew where operators add or remove backends; it owns the
+pools and the balancers' state, and does no IO of its own.
+
+A rule: a place is where a backend is in the arrangement of the moment. What lasts longer than a
+turn of the event loop knows a backend by its identity.
 """
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from spooky.config.model import Backend, Config, Timeouts, Upstream
+from spooky.config.model import Backend, Config, Limits, Timeouts, Upstream
 from spooky.errors import Kind
 from spooky.policy.balance import Balancer, is_fed, make_balancer
 from spooky.policy.balance.turns import RoundRobin
@@ -33,10 +36,11 @@ NOBODY = ""
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A backend that was picked; `index` is its place in the upstream."""
+    """A backend that was picked; `index` was its place in the upstream then."""
 
     index: int
     id: str
+    identity: str
     scheme: bytes
     pool: Pool
     load: Load | None
@@ -45,22 +49,27 @@ class Target:
     """This process's row of it in the traffic table, for how soon it answers; None: nobody asks."""
 
 
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """The backends of an upstream at one time, and what is made of them, each in the same place.
+
+    `balancer` is one for the weights of the configuration; `load` is what feeds it, if it asks.
+    """
+
+    backends: tuple[Backend, ...]
+    pools: list[Pool]
+    balancer: Balancer
+    load: Load | None = None
+
+
 class UpstreamGroup:
     """An upstream: its backends' pools, the balancer over them, the gates before them."""
 
     def __init__(
-        self,
-        upstream: Upstream,
-        pools: list[Pool],
-        balancer: Balancer,
-        repetition: Repetition,
-        load: Load | None = None,
+        self, upstream: Upstream, arrangement: Arrangement, repetition: Repetition
     ) -> None:
-        """`balancer` is one for the weights of the configuration; `load` is what feeds it."""
         self.name = upstream.name
         self.timeouts: Timeouts = upstream.timeouts
-        self.pools = pools
-        self.backends = upstream.backends
         self.gates: tuple[Gate, ...] = ()
         self.is_bounded = False
         """Whether there are limits on what a backend may have."""
@@ -72,23 +81,42 @@ class UpstreamGroup:
         """None: each request may go anywhere."""
         self.trials: Mapping[int, Quota] = {}
         """What may be sent to backends whose breaker is half open, by their places."""
-        self.load = load
-        self._weights: Sequence[int] = [backend.weight for backend in upstream.backends]
-        self._balancer = balancer
         key = upstream.load_balancing.key
         self._key = HashKey(key) if key is not None else None
-        if load is not None:
-            load.notice = balancer.notice
-        self._targets = [
-            Target(index, backend.id, b"https" if backend.tls else b"http", pool, load)
-            for index, (backend, pool) in enumerate(zip(upstream.backends, pools, strict=True))
-        ]
+        self.arrange(arrangement)
 
-    def pick(self, call: Call, exclude: list[int]) -> Target | None:
-        """Pick a backend with room, none of those in `exclude`; None if there is none.
+    def arrange(self, arrangement: Arrangement) -> None:
+        """Serve by these backends from now on."""
+        backends, pools, load = arrangement.backends, arrangement.pools, arrangement.load
+        self.backends, self.pools, self.load = backends, pools, load
+        self.trials = {}
+        self._weights: Sequence[int] = [backend.weight for backend in backends]
+        self._balancer = arrangement.balancer
+        if load is not None:
+            load.notice = arrangement.balancer.notice
+        self._targets = [
+            Target(
+                index,
+                backend.id,
+                backend.identity,
+                b"https" if backend.tls else b"http",
+                pool,
+                load,
+            )
+            for index, (backend, pool) in enumerate(zip(backends, pools, strict=True))
+        ]
+        self._places = {backend.identity: place for place, backend in enumerate(backends)}
+        if self.sessions is not None:
+            self.sessions.lay_out(self._places)
+        if self.rates is not None:
+            self.rates.lay_out(self._places)
+
+    def pick(self, call: Call, tried: Sequence[Target]) -> Target | None:
+        """Pick a backend with room, none of those that were `tried`; None if there is none.
 
         A backend that was picked is asked: its rate limits count that.
         """
+        exclude = self._places_of(tried) if tried else []
         if self.rates is None:
             place = self._choose(call, exclude)
             return None if place is None else self._targets[place]
@@ -123,6 +151,11 @@ class UpstreamGroup:
         ):
             return self._choose_with_care(call, key, index, exclude)
         return index
+
+    def _places_of(self, targets: Iterable[Target]) -> list[int]:
+        """Say where they are now; those that were removed meanwhile are nowhere."""
+        places = (self._places.get(target.identity) for target in targets)
+        return [place for place in places if place is not None]
 
     def _choose_with_care(
         self, call: Call, key: int, index: int | None, exclude: list[int]
@@ -172,11 +205,13 @@ class UpstreamGroup:
         )
         return any(rooms) or not any(weights)
 
-    def count_answers(self, cells: Sequence["memoryview[int]"]) -> None:
-        """Count how soon each answers in its cells of these; comes before the first request."""
-        self._targets = [
-            replace(target, cells=own) for target, own in zip(self._targets, cells, strict=True)
-        ]
+    def count_answers(self, cells: Mapping[str, "memoryview[int]"]) -> None:
+        """Count how soon each answers in its cells of these; comes before the next request."""
+        self._targets = [replace(one, cells=cells[one.identity]) for one in self._targets]
+
+    def on_trial(self) -> list[Target]:
+        """List those whose breaker is half open."""
+        return [self._targets[place] for place in self.trials]
 
     def reweigh(self, weights: Sequence[int]) -> None:
         """Pick by other weights from now on, one for each backend; 0: not at all."""
@@ -200,21 +235,13 @@ class Upstreams:
     def pools(self) -> Iterator[tuple[str, Backend, Pool]]:
         """List every backend with its upstream's name and its pool."""
         for upstream, group in self._upstreams:
-            for backend, pool in zip(upstream.backends, group.pools, strict=True):
+            for backend, pool in zip(group.backends, group.pools, strict=True):
                 yield upstream.name, backend, pool
 
-    def count_answers(self, cells: Mapping[tuple[str, str], "memoryview[int]"]) -> None:
-        """Count how soon backends answer, in the cells by names of upstream and backend."""
+    def count_answers(self, cells: Mapping[str, "memoryview[int]"]) -> None:
+        """Count how soon backends answer, in the cells by their identities."""
         for group in self.groups:
-            group.count_answers([cells[group.name, backend.id] for backend in group.backends])
-
-    def loads(self) -> list[tuple[Load, list[str]]]:
-        """List what has to be fed, each with the identities of its backends."""
-        return [
-            (group.load, [backend.identity for backend in group.backends])
-            for group in self.groups
-            if group.load is not None
-        ]
+            group.count_answers(cells)
 
     def shortest_timeout(self) -> float:
         """Return the shortest of all timeouts that are in force, seconds."""
@@ -239,7 +266,7 @@ class Upstreams:
 def _group_of_nobody() -> UpstreamGroup:
     upstream = Upstream(NOBODY, (), ())
     repetition = make_repetition(upstream, 1, 0.0, float)
-    return UpstreamGroup(upstream, [], RoundRobin((), float), repetition)
+    return UpstreamGroup(upstream, Arrangement((), [], RoundRobin((), float)), repetition)
 
 
 def make_upstreams(
@@ -268,27 +295,41 @@ def _make_group(
     rand: Callable[[], float],
 ) -> UpstreamGroup:
     pools = [
-        Pool(
-            Endpoint(
-                backend,
-                context if backend.tls else None,
-                upstream.tls.server_name,
-                upstream.name,
-            ),
-            config.limits,
-            upstream.timeouts,
-            loop,
-        )
-        for backend in upstream.backends
+        make_pool(upstream, backend, context, config.limits, loop) for backend in upstream.backends
     ]
+    arrangement = make_arrangement(upstream, upstream.backends, pools, rand)
+    repetition = make_repetition(upstream, config.worker_processes, loop.time(), rand)
+    return UpstreamGroup(upstream, arrangement, repetition)
+
+
+def make_pool(
+    upstream: Upstream,
+    backend: Backend,
+    context: ssl.SSLContext | None,
+    limits: Limits,
+    loop: asyncio.AbstractEventLoop,
+) -> Pool:
+    """Make the pool of a backend; `context` is what it is reached by where it has TLS."""
+    endpoint = Endpoint(
+        backend, context if backend.tls else None, upstream.tls.server_name, upstream.name
+    )
+    return Pool(endpoint, limits, upstream.timeouts, loop)
+
+
+def make_arrangement(
+    upstream: Upstream,
+    backends: tuple[Backend, ...],
+    pools: list[Pool],
+    rand: Callable[[], float],
+) -> Arrangement:
+    """Put the balancer that the upstream is to have over some backends."""
     settings = upstream.load_balancing
     load = Load(len(pools), is_timed=settings.type == "ewma")
     balancer = make_balancer(
         settings,
-        [backend.identity for backend in upstream.backends],
-        [backend.weight for backend in upstream.backends],
+        [backend.identity for backend in backends],
+        [backend.weight for backend in backends],
         load,
         rand,
     )
-    repetition = make_repetition(upstream, config.worker_processes, loop.time(), rand)
-    return UpstreamGroup(upstream, pools, balancer, repetition, load if is_fed(settings) else None)
+    return Arrangement(backends, pools, balancer, load if is_fed(settings) else None)

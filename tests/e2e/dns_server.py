@@ -19,6 +19,8 @@ class DnsServer:
         self.records: dict[str, list[str]] = {}
         self.ttl = 1
         self.questions = 0
+        self.asked: list[str] = []
+        """The names of those that were answered."""
         self.is_silent = False
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
@@ -54,6 +56,7 @@ class DnsServer:
         answer = dns.message.make_response(asked)
         question = asked.question[0]
         name = question.name.to_text(omit_final_dot=True)
+        self.asked.append(name)
         addresses = self.records.get(name)
         if addresses is None:
             answer.set_rcode(dns.rcode.NXDOMAIN)

@@ -107,7 +107,9 @@ def test_backends_come_and_go(running: SpookyProcess, scripted: Backend) -> None
         0, f"one/more: added: {address} with weight 200\n"
     )
     assert served(running)["more"] > 0
-    assert ctl(running, "remove", "one/asgi") == Said(0, "one/asgi: removed\n")
+    assert ctl(running, "remove", "one/asgi") == Said(
+        0, "one/asgi: removed: it finishes what it has\n"
+    )
     assert reload(running).status == 0
     assert set(served(running)) == {"nghttpd", "more"}
     assert command("-s", "upgrade", "-p", str(running.settings["pid"])).status == 0
@@ -123,7 +125,7 @@ def test_backends_come_and_go(running: SpookyProcess, scripted: Backend) -> None
     [
         (("add", "none/b", "127.0.0.1:1"), "no upstream 'none': there are one"),
         (("add", "b", "127.0.0.1:1"), "expected UPSTREAM/ID, got 'b'"),
-        (("add", "one/b", "127.0.0.1"), "got '127.0.0.1'"),
+        (("add", "one/b", "127.0.0.1"), "'127.0.0.1': the port is missing"),
         (("add", "one/asgi", "127.0.0.1:1"), "one/asgi is there already"),
         (("add", "one/b", "127.0.0.1:1", "--weight", "1001"), "a weight is 0 to 1000; got '1001'"),
         (("remove", "one/b"), "no backend 'b' in one: there are asgi, nghttpd"),
@@ -146,7 +148,8 @@ def test_a_change_that_no_reload_would_take_is_taken_back(running: SpookyProcess
         str(Path(running.settings["pid"]).with_suffix(".sock")),
         "add",
         "one/b",
-        "127.0.0.1:1",
+        # The first backend by TLS takes a reload.
+        "https://127.0.0.1:1",
     )
     assert said.status == 1
     assert "nonsense: unknown key" in said.text

@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.conftest import Spooky
 from tests.e2e.dns_server import DnsServer
 from tests.e2e.h3_client import connect
+from tests.e2e.operator import command
 from tests.e2e.processes import START_S, Program, free_port
 from tests.e2e.spooky_process import upstream
 
@@ -68,3 +69,27 @@ def test_requests_follow_the_name(spooky: Spooky, port: int) -> None:
 
         asyncio.run(scenario())
     assert f"the name home.test: now {HOMES[1]}, no more {HOMES[0]}" in running.log()
+
+
+def test_a_backend_that_is_added_follows_its_name(spooky: Spooky, port: int) -> None:
+    with DnsServer() as server:
+        server.records["home.test"] = [HOMES[0]]
+        backup = {"address": f"127.0.0.3:{port}", "priority": 1}
+        running = spooky(
+            {
+                "dns": {"servers": [f"127.0.0.1:{server.port}"], "min_ttl": "100ms"},
+                "upstream": {"one": {"route": {"path_prefix": "/"}, "backends": [backup]}},
+            }
+        )
+        said = command("ctl", "-c", str(running.file), "add", "one/home", f"home.test:{port}")
+        assert said.status == 0, said
+
+        async def scenario() -> None:
+            async with connect(running.port) as client:
+                for home in HOMES:
+                    server.records["home.test"] = [home]
+                    async with asyncio.timeout(10.0):
+                        while bytes((await client.get("/home")).kept).decode() != home:
+                            pass
+
+        asyncio.run(scenario())

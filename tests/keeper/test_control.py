@@ -17,6 +17,7 @@ from spooky.keeper.control import (
     ControlEndpoint,
     Controls,
 )
+from spooky.keeper.revision import Revision
 from spooky.shm.backend_cells import BackendColumn, Duty, Health
 from spooky.shm.backends import BackendRow
 from spooky.shm.segment import SharedMemory
@@ -30,7 +31,7 @@ class Setting:
 
     def __init__(self) -> None:
         self.memory = SharedMemory.create(16)
-        rows = self.memory.backends.assign([ONE.identity, TWO.identity])
+        self.rows = rows = self.memory.backends.assign([ONE.identity, TWO.identity])
         self.row: BackendRow = self.memory.backends.row(rows[ONE.identity])
         self.row.describe("api/b1", 100, 1)
         self.controls = Controls(CONFIG, self.memory.backends, rows)
@@ -40,7 +41,9 @@ class Setting:
             row=256,
             generation=1,
             config=CONFIG,
-            backend_rows={},
+            own=CONFIG,
+            changes=0,
+            backend_rows=self.rows,
             client_contexts={},
             admin=None,
             wake_fd=-1,
@@ -48,7 +51,8 @@ class Setting:
             ready_fd=-1,
             memory=self.memory,
         )
-        return ControlEndpoint(self.controls, Additions(spec))
+        revision = Revision(spec)
+        return ControlEndpoint(revision, Additions(revision))
 
     def do(self, action: str, value: str = "", backend: str = "api/b1") -> str:
         return self.controls.carry_out(Command(action, backend, value))

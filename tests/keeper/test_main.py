@@ -80,10 +80,13 @@ def spec(admin: socket.socket | None = None) -> KeeperSpec:
     """What the keeper of this very process gets."""
     memory = SharedMemory.create(16)
     memory.instance.set(Cell.MASTER_PID, os.getppid())
+    config = Config(listen=(), upstream=(Upstream("web", (), BACKENDS),))
     return KeeperSpec(
         row=256,
         generation=1,
-        config=Config(listen=(), upstream=(Upstream("web", (), BACKENDS),)),
+        config=config,
+        own=config,
+        changes=0,
         backend_rows=memory.backends.assign([backend.identity for backend in BACKENDS]),
         client_contexts={},
         admin=admin,

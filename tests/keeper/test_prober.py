@@ -54,6 +54,8 @@ class Keepers:
             row=256,
             generation=generation,
             config=config or self.config,
+            own=config or self.config,
+            changes=0,
             backend_rows=self._numbers,
             client_contexts={},
             admin=None,
@@ -62,7 +64,8 @@ class Keepers:
             ready_fd=-1,
             memory=self.memory,
         )
-        task = asyncio.create_task(Prober(spec).run())
+        self.spec, self.prober = spec, Prober(spec)
+        task = asyncio.create_task(self.prober.run())
         yield
         assert not task.done() or task.result()
         task.cancel()
@@ -316,3 +319,26 @@ def test_a_fault_of_ours_costs_one_backend_its_health(
 
     assert asyncio.run(scenario()) == {"reason": "AssertionError: a fault"}
     assert "a bug" in caplog.text
+
+
+def test_backends_come_and_go_under_the_probes() -> None:
+    async def scenario() -> None:
+        servers = [await asyncio.start_server(take, "127.0.0.1", 0) for _ in range(3)]
+        ports = [int(server.sockets[0].getsockname()[1]) for server in servers]
+        one, two, three = (at(port, f"b{place}") for place, port in enumerate(ports))
+        keepers = Keepers(upstream("web", one, two, three))
+        async with keepers.keeper(1, Config((), (upstream("web", one, two),))):
+            await until(lambda: keepers.health(two) is Health.HEALTHY, "healthy")
+            assert keepers.health(three) is Health.UNKNOWN
+            probing = keepers.prober._tasks[one.identity]
+            others = Config((), (upstream("web", one, three),))
+            keepers.prober.follow(replace(keepers.spec, config=others))
+            await until(lambda: keepers.health(three) is Health.HEALTHY, "the new one is probed")
+            assert keepers.prober._tasks[one.identity] is probing, "who stays is probed on"
+            for server in servers:
+                server.close()
+            await until(lambda: keepers.health(one) is Health.UNHEALTHY, "still probed")
+            await until(lambda: keepers.health(three) is Health.UNHEALTHY, "still probed")
+            assert keepers.health(two) is Health.HEALTHY, "nobody asks it any more"
+
+    asyncio.run(scenario())

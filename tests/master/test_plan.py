@@ -459,7 +459,7 @@ def test_a_master_that_was_replaced_ends_its_keeper_beside_its_workers() -> None
     fleet = booted()
     fleet.is_superseded = True
     fleet.request_stop(50.0)
-    assert settle(fleet, 50.0) == [Drain(0), Drain(1), Terminate(KEEPER)]
+    assert settle(fleet, 50.0) == [Drain(0), Drain(1), Drain(KEEPER)]
 
 
 def test_a_ready_line_after_the_process_was_told_to_leave_is_nothing() -> None:

@@ -57,7 +57,7 @@ def test_the_tables_do_not_touch_each_other(memory: SharedMemory) -> None:
         table.lane(SLOT_LIMIT - 1).set(table.rows - 1, RateColumn.CLAIM, 7)
         assert table.read(table.rows - 1) == ((0,) * 256, (0,) * 256, (0,) * 255 + (7,))
     assert not any(map(any, memory.windows.read(0)))
-    assert memory.notes.read() == ""
+    assert memory.notes.read().text == ""
     memory.notes.write("z" * OCTETS)
     # The very last cell of the segment.
     assert os.pread(memory.fd, 9, os.fstat(memory.fd).st_size - 8) == b"z" * 8

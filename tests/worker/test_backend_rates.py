@@ -18,8 +18,9 @@ from spooky.shm.segment import SharedMemory
 from spooky.worker.call import Refusal
 from spooky.worker.meters import BucketMeter
 from spooky.worker.rate_limits import RateLimits
-from spooky.worker.upstreams import make_upstreams
+from spooky.worker.upstreams import make_arrangement, make_upstreams
 from tests.worker.rate_probe import HOUR, call, configuration, limited, picks, tables
+from tests.worker.test_upstreams import target_at
 
 LIMIT = RateLimit("backends", HOUR, key="backend")
 
@@ -61,9 +62,9 @@ def test_of_several_limits_the_one_that_is_over_first_is_told(
 ) -> None:
     minute = RateLimit("minute", Rate(1, "m"), key="backend", path_prefix="/one/x")
     (group, _), _ = limited(configuration(2, rate_limits=(LIMIT, minute)), loop)
-    assert group.pick(call(group, b"/one/x"), [1]) is not None
+    assert group.pick(call(group, b"/one/x"), [target_at(group, 1)]) is not None
     for _ in range(3):
-        assert group.pick(call(group), [0]) is not None
+        assert group.pick(call(group), [target_at(group, 0)]) is not None
     for _ in range(4):
         request = call(group, b"/one/x")
         assert group.pick(request, []) is None
@@ -94,8 +95,9 @@ def test_a_backend_that_was_tried_is_counted_and_one_that_is_left_out_is_not(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     (group, _), _ = limited(configuration(2, rate_limits=(LIMIT,)), loop)
-    assert {group.pick(call(group), [0]).id for _ in range(3)} == {"b1"}  # type: ignore[union-attr]
-    assert group.pick(call(group), [0]) is None
+    found = [group.pick(call(group), [target_at(group, 0)]) for _ in range(3)]
+    assert {target.id for target in found if target is not None} == {"b1"}
+    assert group.pick(call(group), [target_at(group, 0)]) is None
     assert picks(group, 4) == {"b0": 3, None: 1}
 
 
@@ -152,3 +154,12 @@ def test_a_backend_is_free_again_when_its_limit_says_so(loop: asyncio.AbstractEv
     deadline = time.monotonic() + 5
     while not picks(group, 1)["b0"]:
         assert time.monotonic() < deadline
+
+
+def test_limits_hold_for_backends_that_come(loop: asyncio.AbstractEventLoop) -> None:
+    (group, _), _ = limited(configuration(2, rate_limits=(LIMIT,)), loop)
+    assert picks(group, 7) == {"b0": 3, "b1": 3, None: 1}
+    upstream = configuration(3).upstream[0]
+    pools = [group.pools[0], group.pools[1], group.pools[1]]
+    group.arrange(make_arrangement(upstream, upstream.backends, pools, lambda: 0.5))
+    assert picks(group, 5) == {"b2": 3, None: 2}, "the others stay used up"

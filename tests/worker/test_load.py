@@ -32,7 +32,7 @@ NAMES = ["http://a:80", "http://b:80", "http://c:80"]
 def answer(memory: SharedMemory, process: int, place: int, seconds: float) -> None:
     cells = memory.traffic.row(process, memory.backends.assign(NAMES)[NAMES[place]])
     pool = cast("Pool", None)
-    attempt = Attempt(Exchange(), Target(place, "b", b"http", pool, None, cells), 0.0)
+    attempt = Attempt(Exchange(), Target(place, "b", NAMES[place], b"http", pool, None, cells), 0.0)
     attempt.sent_at = 100.0
     attempt.answered(100.0 + seconds)
 
@@ -64,6 +64,30 @@ def test_what_is_one_s_own_is_known_at_once_and_the_rest_at_the_next_look() -> N
     other.gave(2)
     one.look(memory.traffic, 0.02)
     assert (one.in_flight(2), one.total_in_flight()) == (0, 3)
+
+
+def test_one_goes_on_from_what_another_knows() -> None:
+    """Backends were removed and added: places have changed, and attempts are under way."""
+    memory, one, other = two_workers(is_timed=True)
+    one.took(0)
+    one.took(2)
+    other.took(2)
+    answer(memory, 0, 2, 0.5)
+    one.look(memory.traffic, 10.0)
+    answer(memory, 0, 2, 0.1)
+    one.look(memory.traffic, 10.02)
+    known = one.latency(2)
+    assert known > 0.4, "a peak is remembered, which a mean is not"
+    rows = memory.backends.assign([NAMES[2], "http://d:80"])
+    heir = Load(2, is_timed=True)
+    heir.succeed(one, [2, None])
+    heir.attach(memory.traffic, 0, [rows[NAMES[2]], rows["http://d:80"]])
+    heir.look(memory.traffic, 10.02)
+    assert [heir.in_flight(place) for place in (0, 1)] == [2, 0]
+    assert [heir.latency(place) for place in (0, 1)] == [known, 0.0]
+    one.gave(2)
+    heir.look(memory.traffic, 10.04)
+    assert heir.total_in_flight() == 1
 
 
 def test_the_balancer_hears_of_each_change_and_of_nothing_else() -> None:
@@ -140,7 +164,7 @@ ENDS: dict[str, list[StreamEvent]] = {
 
 
 def attempt_at(load: Load, pool: Pool) -> Attempt:
-    attempt = Attempt(Exchange(), Target(1, "b", b"http", pool, load), 0.0)
+    attempt = Attempt(Exchange(), Target(1, "b", "http://b:80", b"http", pool, load), 0.0)
     attempt.start(RequestHead(0, b"GET", b"http", b"b", b"/", [], end=True))
     return attempt
 

@@ -19,7 +19,7 @@ from spooky.worker.membership import Membership
 from spooky.worker.pool import Pool
 from spooky.worker.repetition import make_repetition
 from spooky.worker.trials import tried_rows
-from spooky.worker.upstreams import UpstreamGroup
+from spooky.worker.upstreams import Arrangement, UpstreamGroup
 from tests.worker.pool_probe import LIMITS, TIMEOUTS, until
 
 BACKENDS = tuple(Backend(f"b{port}", "127.0.0.1", port) for port in (1, 2, 3))
@@ -47,8 +47,9 @@ def test_a_backend_that_is_out_is_not_picked_until_it_is_back(
         pools = [Pool(Endpoint(backend), LIMITS, TIMEOUTS, loop) for backend in BACKENDS]
         group = UpstreamGroup(
             upstream,
-            pools,
-            RoundRobin([backend.weight for backend in BACKENDS], lambda: 0.5),
+            Arrangement(
+                BACKENDS, pools, RoundRobin([backend.weight for backend in BACKENDS], lambda: 0.5)
+            ),
             make_repetition(upstream, 1, 0.0, lambda: 0.5),
         )
         membership = Membership([group], tried_rows(memory.backends, rows, 0, 1), loop)
@@ -94,7 +95,8 @@ def weights_heard(
 
         weights = [backend.weight for backend in upstream.backends]
         repetition = make_repetition(upstream, 1, 0.0, lambda: 0.5)
-        group = UpstreamGroup(upstream, pools, Listening(weights, lambda: 0.5), repetition)
+        arrangement = Arrangement(upstream.backends, pools, Listening(weights, lambda: 0.5))
+        group = UpstreamGroup(upstream, arrangement, repetition)
         membership = Membership([group], tried_rows(memory.backends, rows, 0, 1), loop, zone)
         membership.start()
         heard.clear()

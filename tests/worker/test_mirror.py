@@ -19,7 +19,7 @@ from spooky.worker.pool import Pool
 from spooky.worker.repetition import make_repetition
 from spooky.worker.trials import Quota
 from spooky.worker.upload import Upload
-from spooky.worker.upstreams import UpstreamGroup
+from spooky.worker.upstreams import Arrangement, UpstreamGroup
 from tests.e2e.backends import Backend as Program
 from tests.worker.pool_probe import LIMITS, TIMEOUTS, make_head, run, until
 
@@ -43,8 +43,7 @@ class Copies:
         upstream = Upstream("shadow", (), (backend,), timeouts=timeouts)
         self.group = UpstreamGroup(
             upstream,
-            [self.pool],
-            RoundRobin([1], lambda: 0.5),
+            Arrangement((backend,), [self.pool], RoundRobin([1], lambda: 0.5)),
             make_repetition(upstream, 1, 0.0, lambda: 0.5),
         )
         self.places = Places(loop, MOST_CONTENT, lambda: rand)

@@ -23,6 +23,7 @@ OUTCOME = Outcome(
     duration=0.01234567,
     upstream="api",
     backend="api1",
+    identity="http://10.0.0.1:80",
     answer_time=0.005,
     backend_duration=0.0101,
     retries=1,

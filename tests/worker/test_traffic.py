@@ -22,7 +22,7 @@ ONE = Backend("one", "10.0.0.1", 80)
 TWO = Backend("two", "10.0.0.2", 80)
 SAME_AS_ONE = Backend("alias", "10.0.0.1", 80)
 ROWS = {ONE.identity: 3, TWO.identity: 0}
-GOOD = dataclasses.replace(OUTCOME, upstream="web", backend="one", retries=0)
+GOOD = dataclasses.replace(OUTCOME, upstream="web", backend="one", identity=ONE.identity, retries=0)
 
 
 class Counted:
@@ -68,7 +68,9 @@ def test_an_answered_exchange(counted: Counted) -> None:
 
 def test_upstreams_share_the_row_of_a_backend_that_both_have(counted: Counted) -> None:
     counted.traffic.record(GOOD)
-    counted.traffic.record(dataclasses.replace(GOOD, upstream="api", backend="alias"))
+    counted.traffic.record(
+        dataclasses.replace(GOOD, upstream="api", backend="alias", identity=SAME_AS_ONE.identity)
+    )
     assert counted.of(ONE)[TrafficColumn.REQUESTS] == 2
 
 
@@ -109,7 +111,7 @@ def test_a_failure_of_a_backend_is_counted_as_its_kind(counted: Counted, kind: K
     expected = [column for column, kinds in HOW.items() if kind in kinds]
     assert bool(expected) == (CONSEQUENCES[kind].origin is Origin.BACKEND)
     counted.traffic.record(dataclasses.replace(GOOD, error=kind, answer_time=0.0))
-    counted.traffic.record_retry("web", "two", kind)
+    counted.traffic.record_retry(TWO.identity, kind)
     for backend in (ONE, TWO):
         assert [column for column in HOW if counted.of(backend).get(column)] == expected
 
@@ -129,7 +131,7 @@ def test_a_response_of_5xx_is_the_backend_s_own(counted: Counted, status: int, e
 
 def test_a_retry_is_charged_to_the_backend_that_failed(counted: Counted) -> None:
     observer = Observer(None, "plain", counted.traffic)
-    observer.record_retry("web", "two", Kind.CONNECT_FAILED)
+    observer.record_retry(TWO.identity, Kind.CONNECT_FAILED)
     observer.record(dataclasses.replace(GOOD, retries=1))
     assert counted.of(TWO) == {
         TrafficColumn.REQUESTS: 1,
@@ -143,7 +145,7 @@ def test_a_retry_is_charged_to_the_backend_that_failed(counted: Counted) -> None
 
 
 def test_an_attempt_that_another_one_outran_is_a_request_and_no_failure(counted: Counted) -> None:
-    Observer(None, "plain", counted.traffic).record_given_up("web", "two")
+    Observer(None, "plain", counted.traffic).record_given_up(TWO.identity)
     assert counted.of(TWO) == {TrafficColumn.REQUESTS: 1}
 
 
@@ -151,8 +153,28 @@ def test_an_attempt_that_another_one_outran_is_a_request_and_no_failure(counted:
 def test_what_reached_no_backend_counts_for_none(
     counted: Counted, upstream: str, backend: str
 ) -> None:
-    counted.traffic.record(dataclasses.replace(GOOD, upstream=upstream, backend=backend))
+    nowhere = dataclasses.replace(GOOD, upstream=upstream, backend=backend, identity="")
+    counted.traffic.record(nowhere)
     assert counted.of(ONE) == counted.of(TWO) == {}
+
+
+def test_a_backend_that_is_gone_counts_no_more(counted: Counted) -> None:
+    loop = asyncio.new_event_loop()
+    more = Backend("more", "10.0.0.9", 80)
+    pools = [Pool(Endpoint(more), Limits(), Timeouts(), loop) for _ in range(2)]
+    for pool in pools:
+        counted.traffic.enrol(more.identity, 5, pool)
+    done = dataclasses.replace(GOOD, backend="more", identity=more.identity)
+    counted.traffic.record(done)
+    counted.traffic.dismiss(more.identity, pools[0])
+    counted.traffic.record(done)
+    counted.traffic.dismiss(more.identity, pools[1])
+    # Who reads its answer slowly ends after the backend is gone, whose row is another's by then.
+    counted.traffic.record(done)
+    counted.traffic.record_retry(more.identity, Kind.BACKEND_GONE)
+    counted.traffic.record_given_up(more.identity)
+    assert counted.memory.traffic.total(5).get(TrafficColumn.REQUESTS) == 2
+    loop.close()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from spooky.worker.membership import Membership
 from spooky.worker.pool import Pool
 from spooky.worker.repetition import make_repetition
 from spooky.worker.trials import tried_rows
-from spooky.worker.upstreams import UpstreamGroup
+from spooky.worker.upstreams import Arrangement, Target, UpstreamGroup
 from tests.worker.pool_probe import LIMITS, TIMEOUTS, until
 
 BACKENDS = tuple(Backend(f"b{port}", "127.0.0.1", port) for port in (1, 2))
@@ -35,8 +35,7 @@ class Workers:
             both = [
                 UpstreamGroup(
                     upstream,
-                    pools,
-                    RoundRobin([1, 1], lambda: 0.5),
+                    Arrangement(BACKENDS, pools, RoundRobin([1, 1], lambda: 0.5)),
                     make_repetition(upstream, WORKERS, 0.0, lambda: 0.5),
                 )
                 for upstream in (Upstream(name, (Route(),), BACKENDS) for name in ("one", "two"))
@@ -107,7 +106,8 @@ def test_without_a_trial_there_is_no_backend() -> None:
         workers.half_open(1, 1)
         workers.follow()
         call = cast("Any", None)
-        picks = [group.pick(call, [0]) for group in workers.groups for _ in range(3)]
+        first = Target(0, "b1", BACKENDS[0].identity, b"http", workers.groups[0].pools[0], None)
+        picks = [group.pick(call, [first]) for group in workers.groups for _ in range(3)]
         assert sum(pick is not None for pick in picks) == 1
 
     asyncio.run(test())

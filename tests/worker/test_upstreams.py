@@ -5,22 +5,32 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from h2.settings import SettingCodes
 from hyperframe.frame import PingFrame, SettingsFrame, WindowUpdateFrame
 
-from spooky.config.model import Backend, LoadBalancing, Route, Timeouts, Upstream
+from spooky.config.model import (
+    Backend,
+    LoadBalancing,
+    Route,
+    SessionPersistence,
+    Timeouts,
+    Upstream,
+)
 from spooky.errors import Kind
 from spooky.policy.balance import Settings, make_balancer
 from spooky.policy.balance.turns import RoundRobin
+from spooky.policy.persistence import Session
 from spooky.worker.connect import Endpoint
 from spooky.worker.load import Load
 from spooky.worker.pool import Pool
 from spooky.worker.repetition import make_repetition
+from spooky.worker.sessions import keep_sessions
 from spooky.worker.trials import Quota
-from spooky.worker.upstreams import UpstreamGroup, Upstreams
+from spooky.worker.upstreams import Arrangement, Target, UpstreamGroup, Upstreams
 from tests.worker.pool_probe import (
     LIMITS,
     TIMEOUTS,
@@ -50,10 +60,16 @@ def make_group(
     pools = [Pool(Endpoint(backend), LIMITS, timeouts, loop) for backend in backends]
     return upstream, UpstreamGroup(
         upstream,
-        pools,
-        RoundRobin([backend.weight for backend in backends], lambda: 0.5),
+        Arrangement(
+            backends, pools, RoundRobin([backend.weight for backend in backends], lambda: 0.5)
+        ),
         make_repetition(upstream, 1, 0.0, lambda: 0.5),
     )
+
+
+def target_at(group: UpstreamGroup, place: int) -> Target:
+    backend = group.backends[place]
+    return Target(place, backend.id, backend.identity, b"http", group.pools[place], None)
 
 
 @both_loops
@@ -97,8 +113,9 @@ def test_one_request_tries_a_backend_that_could_not_be_connected_to() -> None:
             _, group = make_group("a", [port, 1], replace(TIMEOUTS, connect=0.2))
             silent = group.pools[0]
 
-            def picked(exclude: list[int]) -> list[int]:
-                found = (group.pick(CALL, exclude) for _ in range(10))
+            def picked(places: list[int]) -> list[int]:
+                tried = [target_at(group, place) for place in places]
+                found = (group.pick(CALL, tried) for _ in range(10))
                 return sorted({target.index for target in found if target is not None})
 
             first = Exchange(make_head(b"GET", "/"))
@@ -144,7 +161,7 @@ def test_a_backend_that_has_fallen_silent_is_passed_over_until_it_is_heard() -> 
             await until(lambda: silent.is_doubtful, "a suspicion")
             assert asyncio.get_running_loop().time() - began < 1.0
             assert picked() == {1}
-            only = group.pick(CALL, [1])
+            only = group.pick(CALL, [target_at(group, 1)])
             assert only is not None, "there is no other"
             assert only.index == 0
             may_answer.set()
@@ -197,6 +214,51 @@ def test_a_backend_that_can_be_connected_to_again_is_as_good_as_any() -> None:
             await pool.close()
 
     run(test())
+
+
+def test_what_was_tried_is_known_by_who_it_is_when_places_have_changed() -> None:
+    async def test() -> None:
+        _, group = make_group("a", [1, 2, 3])
+        one, two, three = (target_at(group, place) for place in range(3))
+        _, other = make_group("a", [3, 4, 1])
+        group.arrange(Arrangement(other.backends, other.pools, RoundRobin([1, 1, 1], lambda: 0.5)))
+
+        def picked(*tried: Target) -> set[str]:
+            found = (group.pick(CALL, tried) for _ in range(30))
+            return {target.id for target in found if target is not None}
+
+        assert picked() == {"b1", "b3", "b4"}
+        assert picked(one) == {"b3", "b4"}
+        assert picked(two) == {"b1", "b3", "b4"}, "it is not there any more"
+        assert picked(one, two, three) == {"b4"}
+
+    asyncio.run(test())
+
+
+def test_sessions_follow_their_backend_when_places_have_changed() -> None:
+    async def test() -> None:
+        upstream, group = make_group("a", [1, 2])
+        upstream = replace(upstream, session_persistence=SessionPersistence())
+        keep_sessions([group], [upstream], bytes(32), {})
+        assert group.sessions is not None
+        session = Session(group.backends[1].identity)
+        call = SimpleNamespace(session=session, response_fields=[])
+        _, other = make_group("a", [2, 3, 1])
+        group.arrange(Arrangement(other.backends, other.pools, RoundRobin([1, 1, 1], lambda: 0.5)))
+        target = group.pick(cast("Any", call), [])
+        assert target is not None
+        assert (target.id, target.index) == ("b2", 0)
+        group.sessions.bind(cast("Any", call), target.identity)
+        assert call.response_fields == [], "it is the session's own"
+        _, other = make_group("a", [3])
+        group.arrange(Arrangement(other.backends, other.pools, RoundRobin([1], lambda: 0.5)))
+        moved = group.pick(cast("Any", call), [])
+        assert moved is not None
+        assert moved.id == "b3"
+        group.sessions.bind(cast("Any", call), target.identity)
+        assert call.response_fields == [], "who answered was removed meanwhile"
+
+    asyncio.run(test())
 
 
 class Told(Pool):
@@ -263,7 +325,7 @@ def test_one_that_will_do_is_found_without_asking_for_each(
         upstream = Upstream("a", (Route(),), backends)
         repetition = make_repetition(upstream, 1, 0.0, lambda: 0.5)
         balancer = Picks(kind, COUNT)
-        group = UpstreamGroup(upstream, pools, balancer, repetition)
+        group = UpstreamGroup(upstream, Arrangement(backends, pools, balancer), repetition)
         group.is_bounded = True
         group.trials = {place: Quota() for place in (spent | {31} if spent else ())}
         if spent:
