@@ -1,7 +1,7 @@
 """The `DownstreamEngine` that stands on aioquic: its connection, our HTTP/3, one vocabulary.
 
 It translates QUIC events into messages and verbs into QUIC calls, and keeps watch over how full
-the streams are. It owns no protocol rule: those of QUIC are in `quic.py`, of HTTP/3 in `h3.py`.
+the streams are. It owns no protocol rule: those of QUIC are in `quic/`, of HTTP/3 in `h3.py`.
 """
 
 from collections.abc import Iterable

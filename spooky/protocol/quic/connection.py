@@ -17,6 +17,7 @@ from aioquic.quic.connection import (
 
 from spooky.protocol.cid import CID_LENGTH, mint, reset_token
 from spooky.protocol.messages import Path
+from spooky.protocol.quic.frame_handlers import FrameHandlers
 from spooky.protocol.quic.pacing import Pacer
 from spooky.protocol.quic.path_mtu import MtuSearch
 from spooky.protocol.quic.receiving import Receiving
@@ -37,7 +38,7 @@ class _Silence(QuicConnectionAdapter):
 _SILENCE = _Silence(logger, {})
 
 
-class ServerConnection(Receiving, Sending):
+class ServerConnection(Receiving, Sending, FrameHandlers):
     """One QUIC connection of a client."""
 
     def __init__(
@@ -108,6 +109,13 @@ class ServerConnection(Receiving, Sending):
             handle_hello(input_buf, initial_buf, later_buf)
 
         context._server_handle_hello = choose_and_handle  # type: ignore[assignment,method-assign]
+
+    def _confirm_handshake(self) -> None:
+        super()._confirm_handshake()
+        # Nobody looks at these any more, and most connections are idle for most of their life.
+        context = self.tls
+        context.handshake_extensions, context.received_extensions = [], []
+        context._ec_private_keys, context._x25519_private_key = [], None
 
     def negotiated_version(self) -> int:
         """Return the QUIC version in use, 0 before it is known."""

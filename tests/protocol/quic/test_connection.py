@@ -8,6 +8,7 @@ import tomllib
 import weakref
 from collections.abc import Callable
 from pathlib import Path as FilePath
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -112,10 +113,14 @@ PRIVATE: dict[str, set[str]] = {
         "tls",
     },
     "tls context": {
+        "_ec_private_keys",
+        "_x25519_private_key",
         "_server_handle_hello",
         "certificate",
         "certificate_chain",
         "certificate_private_key",
+        "handshake_extensions",
+        "received_extensions",
     },
     "path": {"addr", "bytes_received", "bytes_sent", "is_validated", "remote_challenges"},
     "keys": {"_update_key_requested", "key_phase", "recv", "send"},
@@ -190,6 +195,7 @@ PRIVATE: dict[str, set[str]] = {
 """Every attribute of aioquic that protocol/quic reaches into, by the object that has it."""
 
 OVERRIDDEN: dict[str, list[str]] = {
+    "_confirm_handshake": ["self"],
     "_initialize": ["self", "peer_cid"],
     "_on_max_stream_data_delivery": ["self", "delivery", "stream"],
     "_replenish_connection_ids": ["self"],
@@ -254,7 +260,7 @@ def test_the_table_of_private_attributes_is_complete() -> None:
         if part.__module__.startswith("spooky.")
         for name in (*vars(part), *part.__annotations__)
     }
-    ours = defined - set(OVERRIDDEN) | {"_proven_path"}
+    ours = defined - set(OVERRIDDEN) | {"_proven_path", "_connection"}
     private = {name for name in used if name.startswith("_") and not name.startswith("__")}
     known = {name for names in PRIVATE.values() for name in names if name.startswith("_")}
     assert private - ours == known - set(OVERRIDDEN) | (private & set(OVERRIDDEN))
@@ -550,3 +556,17 @@ def test_a_released_connection_is_freed_without_the_collector(end: str) -> None:
         gc.garbage.clear()
         gc.enable()
     assert left == []
+
+
+def test_the_table_of_frame_handlers_is_one_for_all() -> None:
+    one, other = quic_of(connect()), quic_of(connect())
+    assert "_QuicConnection__frame_handlers" not in vars(one)
+    handler, epochs = one._QuicConnection__frame_handlers[0x1C]
+    assert isinstance(handler, MethodType)
+    assert (handler.__self__, handler.__name__) == (one, "_handle_connection_close_frame")
+    theirs, _ = other._QuicConnection__frame_handlers[0x1C]
+    assert isinstance(theirs, MethodType)
+    assert theirs.__self__ is other
+    assert tls.Epoch.INITIAL in epochs
+    with pytest.raises(KeyError):
+        one._QuicConnection__frame_handlers[0x7F]
