@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from aioquic._buffer import Buffer
-from aioquic.buffer import UINT_VAR_MAX
 from aioquic.quic.connection import (
     END_STATES,
     QuicConnection,
@@ -22,11 +21,12 @@ from aioquic.quic.connection import (
 from aioquic.quic.events import QuicEvent
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicStreamFrame
 from aioquic.quic.recovery import MAX_ACK_RANGES
-from aioquic.quic.stream import FinalSizeError, QuicStream, StreamFinishedError
+from aioquic.quic.stream import FinalSizeError, QuicStream, QuicStreamReceiver, StreamFinishedError
 from aioquic.tls import Epoch
 
 from spooky.protocol.messages import Path
 from spooky.protocol.quic.protection import SPIN, Opener
+from spooky.protocol.varint import MAX_VARINT
 
 STREAM = int(QuicFrameType.STREAM_BASE)
 ACK = int(QuicFrameType.ACK)
@@ -54,6 +54,8 @@ class _Way:
     path: Path
     opener: Opener
     context: QuicReceiveContext
+    close_at: float
+    """When the connection is over if nothing comes after this batch."""
 
 
 class Receiving(QuicConnection):
@@ -96,7 +98,7 @@ class Receiving(QuicConnection):
             self.host_cid,
         )
         context = QuicReceiveContext(Epoch.ONE_RTT, self.host_cid, path, None, now, None)
-        return _Way(path.addr, opener, context)
+        return _Way(path.addr, opener, context, now + self._idle_timeout())
 
     def _receive_plain(self, data: bytes, way: _Way) -> bool:
         """Take one datagram; return False, with nothing done, if it is for aioquic."""
@@ -112,7 +114,6 @@ class Receiving(QuicConnection):
         now = way.context.time
         if not way.context.network_path.is_validated:
             way.context.network_path.bytes_received += len(data)
-        space.expected_packet_number = max(space.expected_packet_number, number + 1)
         if number > self._spin_highest_pn:
             self._spin_bit = bool(first & SPIN)
             self._spin_highest_pn = number
@@ -123,7 +124,7 @@ class Receiving(QuicConnection):
             return True
         if self._state in END_STATES or self._close_pending:
             return True
-        self._close_at = now + self._idle_timeout()
+        self._close_at = way.close_at
         self._ack_eliciting_sent_since_receipt = False
         self._record(number, now, is_ack_eliciting=is_ack_eliciting)
         return True
@@ -135,6 +136,7 @@ class Receiving(QuicConnection):
         if number > space.largest_received_packet:
             space.largest_received_packet = number
             space.largest_received_time = now
+            space.expected_packet_number = number + 1
         space.ack_queue.add(number)
         space.received_packets.add(number)
         if len(space.ack_queue) > MAX_ACK_RANGES:
@@ -183,16 +185,16 @@ class Receiving(QuicConnection):
     def _take_stream(self, kind: int, payload: bytes, at: int) -> int:
         """Take the STREAM frame at `at`; return where the next one begins."""
         number, at = _decode(payload, at, kind)
-        offset, length = 0, -1
+        offset, stop = 0, len(payload)
         if kind & _OFFSET:
             offset, at = _decode(payload, at, kind)
         if kind & _LENGTH:
             length, at = _decode(payload, at, kind)
-        stop = len(payload) if length < 0 else at + length
-        if stop > len(payload):
-            raise _malformed(kind)
+            if at + length > stop:
+                raise _malformed(kind)
+            stop = at + length
         end = offset + stop - at
-        if end > UINT_VAR_MAX:
+        if end > MAX_VARINT:
             raise _violation(
                 QuicErrorCode.FRAME_ENCODING_ERROR, kind, "offset + length cannot exceed 2^62 - 1"
             )
@@ -209,18 +211,36 @@ class Receiving(QuicConnection):
     def _take_data(self, stream: QuicStream, kind: int, offset: int, data: bytes) -> None:
         """Hold stream data against the limits that were announced, and hand it on."""
         receiver = stream.receiver
-        end = offset + len(data)
+        end, fin = offset + len(data), kind & _FIN != 0
         if end > stream.max_stream_data_local:
             raise _violation(QuicErrorCode.FLOW_CONTROL_ERROR, kind, "Over stream data limit")
         news = max(0, end - receiver.highest_offset)
         limit = self._local_max_data
         if limit.used + news > limit.value:
             raise _violation(QuicErrorCode.FLOW_CONTROL_ERROR, kind, "Over connection data limit")
+        if (
+            offset == receiver._buffer_start
+            and data
+            and receiver._final_size is None
+            and not receiver._buffer
+        ):
+            # In order, as nearly all is; with nothing waiting, the final size is news, too.
+            receiver._buffer_start = receiver.highest_offset = end
+            if fin:
+                receiver._final_size = end
+                receiver.is_finished = True
+            self._gather(stream.stream_id or 0, data, end=fin)
+        else:
+            self._take_odd_data(receiver, kind, QuicStreamFrame(data, fin, offset))
+        limit.used += news
+
+    def _take_odd_data(
+        self, receiver: QuicStreamReceiver, kind: int, frame: QuicStreamFrame
+    ) -> None:
         try:
-            event = receiver.handle_frame(QuicStreamFrame(data, bool(kind & _FIN), offset))
+            event = receiver.handle_frame(frame)
         except FinalSizeError as error:
             raise _violation(QuicErrorCode.FINAL_SIZE_ERROR, kind, str(error)) from None
-        limit.used += news
         if event is not None:
             self._gather(event.stream_id, event.data, end=event.end_stream)
 
@@ -235,15 +255,18 @@ class Receiving(QuicConnection):
 
 def _decode(data: bytes, at: int, kind: int) -> tuple[int, int]:
     """Decode the variable-length integer at `at` (RFC 9000 section 16)."""
-    if at >= len(data):
-        raise _malformed(kind)
-    first = data[at]
-    if first < 0x40:
-        return first, at + 1
-    end = at + (1 << (first >> 6))
+    try:
+        first = data[at]
+        if first < 0x40:
+            return first, at + 1
+        if first < 0x80:
+            return (first & 0x3F) << 8 | data[at + 1], at + 2
+    except IndexError:
+        raise _malformed(kind) from None
+    end = at + (4 if first < 0xC0 else 8)
     if end > len(data):
         raise _malformed(kind)
-    return int.from_bytes(data[at:end], "big") & ((1 << 8 * (end - at) - 2) - 1), end
+    return int.from_bytes(data[at:end], "big") & (0x3FFFFFFF if first < 0xC0 else MAX_VARINT), end
 
 
 def _malformed(kind: int) -> QuicConnectionError:
