@@ -1,4 +1,4 @@
-# make demo | test | lint | format | e2e | e2e-long | bench        (see CONTRIBUTING.md)
+# make demo | test | lint | format | e2e | e2e-long | bench | profile   (see CONTRIBUTING.md)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests start real processes: two at a time are enough for two cores.
 JOBS ?= 2
 
-.PHONY: demo test e2e e2e-long lint format bench schema clean
+.PHONY: demo test e2e e2e-long lint format bench profile schema clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,10 @@ bench: $(STAMP)
 	$(BIN)/python -m loadtest.codecs
 	$(BIN)/python -m loadtest.rates
 	$(BIN)/python -m loadtest.bench $(BENCH)
+
+profile: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
+	$(BIN)/python -m loadtest.profile $(PROFILE)
 
 schema: $(STAMP)
 	$(BIN)/python -m spooky.config.schema > config/spooky.schema.json

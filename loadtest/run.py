@@ -80,7 +80,7 @@ def _measure(peer: Peer, site: Site, plan: Plan) -> Round:
     log = site.folder / "output.log"
     with running(peer.launch(site), plan.cores.proxy, log) as process:
         try:
-            _wait_for_answer(process, site.port)
+            wait_for_answer(process, site.port)
             idle = read_memory(process)
             connection_bytes = _weigh_connections(process, site.port, plan.cores)
             load, cpu = _load(process, site.port, plan)
@@ -90,7 +90,8 @@ def _measure(peer: Peer, site: Site, plan: Plan) -> Round:
     return Round(load, cpu, idle, connection_bytes)
 
 
-def _wait_for_answer(process: psutil.Process, port: int) -> None:
+def wait_for_answer(process: psutil.Process, port: int) -> None:
+    """Return once it answers; raise `NotMeasuredError` if it ends or takes too long."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while not answers(port, timeout_s=2.0):
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:

@@ -295,9 +295,9 @@ class Limits:
     (RFC 9000 section 8.1.2). `off`: none does."""
     client_idle_timeout: float = 30.0
     """QUIC's max_idle_timeout (RFC 9000 section 10.1)."""
-    max_datagram_size: int = 1200
-    """UDP payload that Spooky sends: 1200, which every path carries (RFC 9000 section 14), to
-    1452, where all paths are known to carry 1500 octets."""
+    max_datagram_size: int = 1452
+    """The largest UDP payload that is tried on a client's path once there is much to send (RFC
+    9000 section 14.3). A connection begins with 1200, which every path carries; 1200: no search."""
     retry_body_bytes: int = 64 * 1024
     """Octets of a request body kept to send the request again where that is safe."""
     udp_receive_buffer: int = 8 * 1024 * 1024

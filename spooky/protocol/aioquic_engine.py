@@ -1,8 +1,10 @@
 """The `DownstreamEngine` that stands on aioquic: its connection, our HTTP/3, one vocabulary.
 
 It translates QUIC events into messages and verbs into QUIC calls, and keeps watch over how full
-the streams are. It owns no protocol rule: those of QUIC are in `quic.py`, of HTTP/3 in `h3.py`.
+the streams are. It owns no protocol rule: those of QUIC are in `quic/`, of HTTP/3 in `h3.py`.
 """
+
+from collections.abc import Iterable
 
 from aioquic.quic import events as quic
 from aioquic.quic.configuration import QuicConfiguration
@@ -20,7 +22,7 @@ from spooky.protocol.messages import (
     Ready,
     Writable,
 )
-from spooky.protocol.quic import ServerConnection, ServerSettings
+from spooky.protocol.quic import ServerConnection, ServerSettings, StreamData
 from spooky.protocol.retry import Retried
 
 IDLE_TIMEOUT_REASON = "Idle timeout"
@@ -52,9 +54,9 @@ class AioquicEngine:
 
     # --- in and out -------------------------------------------------------------------------
 
-    def receive(self, datagram: bytes, path: Path, now: float) -> list[DownstreamEvent]:
-        """Take one datagram; return what it meant, in order."""
-        self._quic.receive_datagram(datagram, path, now)
+    def receive(self, datagrams: Iterable[tuple[bytes, Path]], now: float) -> list[DownstreamEvent]:
+        """Take a batch of datagrams; return what they meant, in order."""
+        self._quic.receive(datagrams, now)
         return self.events()
 
     def handle_timer(self, now: float) -> list[DownstreamEvent]:
@@ -92,6 +94,9 @@ class AioquicEngine:
 
     def _translate(self, event: quic.QuicEvent, found: list[DownstreamEvent]) -> None:
         match event:
+            case StreamData() if self._opened:
+                data = b"".join(event.pieces)
+                found += self._h3.receive(event.stream_id, data, event.end_stream)
             case quic.StreamDataReceived() | quic.StreamReset() | quic.StopSendingReceived():
                 found += self._translate_stream(event)
             case quic.ProtocolNegotiated():

@@ -6,6 +6,7 @@ else: no type, event or exception of a library is seen outside the engine's own 
 values of fields are `bytes`, names in lower case, as they stand on the wire.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -236,8 +237,8 @@ class DownstreamEngine(Protocol):
     No verb raises for what the peer did: a verb on a stream that is gone does nothing.
     """
 
-    def receive(self, datagram: bytes, path: Path, now: float) -> list[DownstreamEvent]:
-        """Take one datagram; return what it meant, in order."""
+    def receive(self, datagrams: Iterable[tuple[bytes, Path]], now: float) -> list[DownstreamEvent]:
+        """Take a batch of datagrams; return what they meant, in order."""
 
     def handle_timer(self, now: float) -> list[DownstreamEvent]:
         """Act on a deadline that has passed."""

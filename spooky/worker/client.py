@@ -10,6 +10,7 @@ broad `except`, for an engine that meets octets which its author did not think o
 import contextlib
 import logging
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 from spooky.errors import H3Code, Kind
@@ -115,11 +116,11 @@ class Client:
 
     # --- in ---------------------------------------------------------------------------------
 
-    def receive(self, datagram: bytes, path: Path, now: float) -> None:
-        """Take a datagram of this connection."""
+    def receive(self, datagrams: Sequence[tuple[bytes, Path]], now: float) -> None:
+        """Take datagrams of this connection, at least one, each with the path that it came by."""
         try:
-            events = self._engine.receive(datagram, path, now)
-            if path is not self.path:
+            events = self._engine.receive(datagrams, now)
+            if any(path is not self.path for _, path in datagrams):
                 # Only a path that the client has proved to be its own is believed.
                 self.path = self._engine.path() or self.path
             if self._farewell is not None and self._ready_by is not None:

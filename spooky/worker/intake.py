@@ -165,14 +165,20 @@ class Intake(ClientHome):
         now = time.monotonic()
         clients = self._clients
         length = cids.CID_LENGTH + 1
-        for data, path in reader.udp.receive():
+        batches: dict[Client, list[tuple[bytes, Path]]] = {}
+        for letter in reader.udp.receive():
+            data, path = letter
             # The common case first: a short header, then one of our connection IDs.
             client = None if data[:1] >= b"\x80" else clients.get(data[1:length])
-            if client is not None:
-                client.receive(data, path, now)
-            else:
+            if client is None:
                 arrival = Arrival(place=reader.place, is_shared=port.is_shared)
                 self._route(port, data, path, arrival)
+            elif (batch := batches.get(client)) is not None:
+                batch.append(letter)
+            else:
+                batches[client] = [letter]
+        for client, batch in batches.items():
+            client.receive(batch, now)
 
     def _mailbox_readable(self) -> None:
         for letter in self._handoff.receive():
@@ -187,7 +193,7 @@ class Intake(ClientHome):
         datagram = datagrams.classify(data)
         client = self._clients.get(datagram.dcid)
         if client is not None:
-            client.receive(data, path, time.monotonic())
+            client.receive([(data, path)], time.monotonic())
             return
         match datagram.kind:
             case datagrams.Kind.GARBAGE:
@@ -298,7 +304,7 @@ class Intake(ClientHome):
         self._all.add(client)
         for cid in (dcid, *engine.connection_ids()):
             self.learn(cid, client)
-        client.receive(data, path, time.monotonic())
+        client.receive([(data, path)], time.monotonic())
 
     # --- out --------------------------------------------------------------------------------
 

@@ -101,7 +101,7 @@ class DownstreamContract(ABC):
         pair.run(lambda: pair.engine.deadline() is None)
         engine = pair.engine
         assert engine.handle_timer(pair.now + 100) == []
-        assert engine.receive(b"\x40" * 50, PATH, pair.now) == []
+        assert engine.receive([(b"\x40" * 50, PATH)], pair.now) == []
         assert (engine.datagrams_to_send(pair.now), engine.events()) == ([], [])
 
     # --- requests ---------------------------------------------------------------------------
@@ -411,7 +411,7 @@ class DownstreamContract(ABC):
         chance = random.Random(11)
         for _ in range(300):
             data = chance.randbytes(chance.randrange(1, 1400))
-            pair.take(pair.engine.receive(data, PATH, pair.now))
+            pair.take(pair.engine.receive([(data, PATH)], pair.now))
         Origin(pair, b"still here")
         assert bytes(H3Client(pair).fetch().body) == b"still here"
 
@@ -430,7 +430,9 @@ class DownstreamContract(ABC):
             changed = bytearray(data)
             for _ in range(chance.randrange(1, 4)):
                 changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
-            pair.take(receive(bytes(changed[: chance.randrange(1, len(changed) + 1)]), PATH, 200.0))
+            pair.take(
+                receive([(bytes(changed[: chance.randrange(1, len(changed) + 1)]), PATH)], 200.0)
+            )
         assert pair.told_of(RequestHead, Closed) == []
         assert isinstance(pair.heard[0], quic_events.ProtocolNegotiated)
         pair.run(lambda: all(response.ended for response in client.responses.values()))

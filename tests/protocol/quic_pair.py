@@ -118,6 +118,9 @@ class Network:
         return [self.delay + late * chance() for _ in range(copies)]
 
 
+TICK_S = 1e-7
+
+
 class Pair:
     """A client's QUIC connection and the engine that serves it."""
 
@@ -177,11 +180,13 @@ class Pair:
         return min((at for at in times if at is not None), default=None)
 
     def _move(self, at: float) -> None:
-        self.now = max(self.now, at)
+        # No clock stands still: a deadline that is met to the last bit may be rounded to be just
+        # ahead, again and again.
+        self.now = max(self.now + TICK_S, at)
         while self._wire and self._wire[0][0] <= self.now:
             _, _, to_server, data, path = heapq.heappop(self._wire)
             if to_server:
-                self.take(self.engine.receive(data, path, self.now))
+                self.take(self.engine.receive([(data, path)], self.now))
             else:
                 self.client.receive_datagram(data, SERVER, self.now)
         deadline = self.engine.deadline()

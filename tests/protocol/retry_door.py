@@ -4,7 +4,7 @@ It is what a worker's intake does with `spooky.protocol.retry`, without the sock
 where an engine stands in a `Pair`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from spooky.protocol.aioquic_engine import AioquicEngine
@@ -35,10 +35,14 @@ class RetryDoor:
         """How much later than it is it seems to be when a token comes."""
         self._out: list[tuple[bytes, Path]] = []
 
-    def receive(self, data: bytes, path: Path, now: float) -> list[DownstreamEvent]:
-        if self.engine is None:
-            self._judge(data, path, now)
-        return [] if self.engine is None else self.engine.receive(data, path, now)
+    def receive(self, datagrams: Iterable[tuple[bytes, Path]], now: float) -> list[DownstreamEvent]:
+        told: list[DownstreamEvent] = []
+        for data, path in datagrams:
+            if self.engine is None:
+                self._judge(data, path, now)
+            if self.engine is not None:
+                told += self.engine.receive([(data, path)], now)
+        return told
 
     def _judge(self, data: bytes, path: Path, now: float) -> None:
         initial = classify(data)

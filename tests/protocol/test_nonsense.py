@@ -84,8 +84,8 @@ def test_an_engine_that_never_saw_a_packet_is_quiet() -> None:
     for size in (0, 1, 20, 1200):
         engine = make_aioquic(server_settings(), b"12345678")
         octets = chance.randbytes(size)
-        assert engine.receive(octets, PATH, 1.0) == []
-        assert engine.receive(b"\xc0\x00\x00\x00\x01\x08" + octets, PATH, 1.0) == []
+        assert engine.receive([(octets, PATH)], 1.0) == []
+        assert engine.receive([(b"\xc0\x00\x00\x00\x01\x08" + octets, PATH)], 1.0) == []
         assert engine.datagrams_to_send(1.0) == []
         assert engine.deadline() is not None
         engine.close(0x100)

@@ -40,7 +40,7 @@ class Conversation:
     def turn(self) -> None:
         """Let both sides send once, and some time pass."""
         for data, _address in self.client.datagrams_to_send(self.now):
-            for event in self.engine.receive(data, Path(PATH.peer), self.now):
+            for event in self.engine.receive([(data, Path(PATH.peer))], self.now):
                 self._serve(event)
         for data, _path in self.engine.datagrams_to_send(self.now):
             self.client.receive_datagram(data, SERVER, self.now)

@@ -241,7 +241,7 @@ def test_qh3_comes_again() -> None:
     done = False
     for _ in range(20):
         for data, _address in client.datagrams_to_send(now):
-            door.receive(data, PATH, now)
+            door.receive([(data, PATH)], now)
         for data, _path in door.datagrams_to_send(now):
             client.receive_datagram(data, SERVER, now)
         while (event := client.next_event()) is not None:

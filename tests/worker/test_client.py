@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import pytest
@@ -44,7 +44,7 @@ class FaultyEngine:
         if name in self.faults:
             raise KeyError(name)
 
-    def receive(self, datagram: bytes, path: Path, now: float) -> list[Any]:
+    def receive(self, datagrams: Iterable[tuple[bytes, Path]], now: float) -> list[Any]:
         self._act("receive")
         return []
 
@@ -111,7 +111,7 @@ def test_a_fault_ends_the_connection_and_tells_the_client(
 ) -> None:
     engine = FaultyEngine("receive")
     client, home = _client(engine, udp, peer)
-    client.receive(b"anything", engine.proved, 0.0)
+    client.receive([(b"anything", engine.proved)], 0.0)
     assert home.removed == [client]
     assert engine.closed_with == H3Code.INTERNAL_ERROR
     assert peer.recv(100) == b"last words"
@@ -126,7 +126,7 @@ def test_a_fault_on_top_of_a_fault_stays_within(
     client, home = _client(engine, udp, peer)
     match call:
         case "receive":
-            client.receive(b"anything", engine.proved, 0.0)
+            client.receive([(b"anything", engine.proved)], 0.0)
         case "handle_timer":
             client.expire(0.0)
         case _:
@@ -138,7 +138,7 @@ def test_a_fault_on_top_of_a_fault_stays_within(
 def test_a_connection_that_is_gone_does_nothing(udp: UdpSocket, peer: socket.socket) -> None:
     engine = FaultyEngine("receive", "handle_timer")
     client, home = _client(engine, udp, peer)
-    client.receive(b"anything", engine.proved, 0.0)
+    client.receive([(b"anything", engine.proved)], 0.0)
     client.expire(0.0)
     client.flush(0.0)
     assert home.removed == [client]
@@ -149,10 +149,10 @@ def test_a_forged_source_does_not_become_the_clients_address(
 ) -> None:
     engine = FaultyEngine()
     client, _ = _client(engine, udp, peer)
-    client.receive(b"anything", Path(("192.0.2.1", 443)), 0.0)
+    client.receive([(b"anything", Path(("192.0.2.1", 443)))], 0.0)
     assert client.path == engine.proved
     engine.proved = Path(("192.0.2.1", 443))
-    client.receive(b"anything", Path(("192.0.2.1", 443)), 0.0)
+    client.receive([(b"anything", Path(("192.0.2.1", 443)))], 0.0)
     assert client.path == engine.proved
 
 
@@ -171,7 +171,7 @@ def test_a_handshake_that_does_not_end_is_dropped(
     due = client.deadline()
     assert due is not None
     assert due == pytest.approx(time.monotonic() + HANDSHAKE_TIMEOUT_S, abs=1.0)
-    client.receive(b"anything", engine.proved, due - 0.1)
+    client.receive([(b"anything", engine.proved)], due - 0.1)
     client.expire(due - 0.1)
     assert home.removed == []
     client.expire(due)
@@ -192,7 +192,7 @@ def test_a_handshake_that_stands_still_does_not_hold_a_drain_up(
     client.flush(due)
     last_look = client.deadline()
     assert last_look is not None
-    client.receive(b"more of it", engine.proved, last_look)
+    client.receive([(b"more of it", engine.proved)], last_look)
     client.flush(last_look)
     assert home.removed == []
     for _ in range(2):

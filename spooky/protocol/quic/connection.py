@@ -6,88 +6,24 @@ derived from them, flow-control credit given on consumption instead of on receip
 chosen by server name, and how full a stream's send buffer is. It never parses HTTP.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
-
 from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
-    QuicConnection,
     QuicConnectionAdapter,
     QuicConnectionId,
     logger,
 )
-from aioquic.quic.packet import QuicProtocolVersion
-from aioquic.quic.packet_builder import QuicPacketBuilder
-from aioquic.quic.recovery import QuicPacketPacer
-from aioquic.quic.stream import QuicStream
 
 from spooky.protocol.cid import CID_LENGTH, mint, reset_token
 from spooky.protocol.messages import Path
+from spooky.protocol.quic.frame_handlers import FrameHandlers
+from spooky.protocol.quic.pacing import Pacer
+from spooky.protocol.quic.path_mtu import MtuSearch
+from spooky.protocol.quic.receiving import Receiving
+from spooky.protocol.quic.sending import Sending
+from spooky.protocol.quic.settings import ServerSettings
 from spooky.protocol.retry import Retried
-
-SMALLEST_STREAM_FRAME = 24
-"""Room below which a STREAM frame is not begun: its header, and some octets to be worth it."""
-
-PACING_GAIN = 1.25
-BURST_S = 0.002
-INITIAL_BURST = 10
-"""Packets that may always be sent at once: the initial window (RFC 9002 section 7.2)."""
-
-SUPPORTED_VERSIONS = (int(QuicProtocolVersion.VERSION_1), int(QuicProtocolVersion.VERSION_2))
-
-
-class ServerIdentity(Protocol):
-    """A certificate chain, leaf first, and its private key."""
-
-    @property
-    def chain(self) -> Sequence[Any]:
-        """The certificates, as `cryptography` objects."""
-
-    @property
-    def key(self) -> Any:
-        """The private key, as a `cryptography` object."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSettings:
-    """What all connections of one listener in one worker have in common.
-
-    `select` gives the identity for a server name (None: the client sent none). `reset_key`
-    derives stateless reset tokens. `random` returns so many random octets.
-    """
-
-    select: Callable[[str | None], ServerIdentity]
-    slot: int
-    reset_key: bytes
-    random: Callable[[int], bytes]
-    idle_timeout: float = 30.0
-    max_datagram_size: int = 1200
-    streams: int = 128
-    stream_window: int = 256 * 1024
-    connection_window: int = 1024 * 1024
-    send_buffer: int = 256 * 1024
-    header_bytes: int = 32 * 1024
-
-    def configuration(self) -> QuicConfiguration:
-        """Make the aioquic configuration; one serves all connections."""
-        identity = self.select(None)
-        return QuicConfiguration(
-            is_client=False,
-            alpn_protocols=["h3"],
-            certificate=identity.chain[0],
-            certificate_chain=list(identity.chain[1:]),
-            private_key=identity.key,
-            connection_id_length=CID_LENGTH,
-            congestion_control_algorithm="cubic",
-            idle_timeout=self.idle_timeout,
-            max_data=self.connection_window,
-            max_datagram_size=self.max_datagram_size,
-            max_stream_data=self.stream_window,
-            supported_versions=list(SUPPORTED_VERSIONS),
-        )
 
 
 class _Silence(QuicConnectionAdapter):
@@ -102,23 +38,7 @@ class _Silence(QuicConnectionAdapter):
 _SILENCE = _Silence(logger, {})
 
 
-class _Pacer(QuicPacketPacer):
-    """Pacing for an event loop whose timers have milliseconds.
-
-    aioquic allows bursts of a few packets, which on a short path is over long before the timer
-    that would allow the next ones: the path stands idle in between. Here a burst may be as long
-    as the rate allows in `BURST_S`, and the rate leaves room to grow (RFC 9002 section 7.7).
-    """
-
-    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
-        rtt = max(smoothed_rtt, 1e-6)
-        rate = PACING_GAIN * congestion_window / rtt
-        self.packet_time = max(1e-6, min(self._max_datagram_size / rate, 1.0))
-        self.bucket_max = max(INITIAL_BURST * self.packet_time, BURST_S)
-        self.bucket_time = min(self.bucket_time, self.bucket_max)
-
-
-class ServerConnection(QuicConnection):
+class ServerConnection(Receiving, Sending, FrameHandlers):
     """One QUIC connection of a client."""
 
     def __init__(
@@ -135,11 +55,11 @@ class ServerConnection(QuicConnection):
         )
         self._proven_path = retried.path if retried else None
         self._settings = settings
+        self._mtu = MtuSearch(settings.max_datagram_size)
         self._logger = _SILENCE
-        self._loss._pacer = _Pacer(max_datagram_size=configuration.max_datagram_size)
+        self._loss._pacer = Pacer(max_datagram_size=configuration.max_datagram_size)
         self._local_max_streams_bidi.value = settings.streams
         self._local_max_streams_bidi.sent = settings.streams
-        self._connection_credit = 0
         self.server_name: str | None = None
         self._host_cids = [self._new_cid(0, was_sent=True)]
         self.host_cid = self._host_cids[0].cid
@@ -190,6 +110,13 @@ class ServerConnection(QuicConnection):
 
         context._server_handle_hello = choose_and_handle  # type: ignore[assignment,method-assign]
 
+    def _confirm_handshake(self) -> None:
+        super()._confirm_handshake()
+        # Nobody looks at these any more, and most connections are idle for most of their life.
+        context = self.tls
+        context.handshake_extensions, context.received_extensions = [], []
+        context._ec_private_keys, context._x25519_private_key = [], None
+
     def negotiated_version(self) -> int:
         """Return the QUIC version in use, 0 before it is known."""
         return self._version or 0
@@ -202,67 +129,7 @@ class ServerConnection(QuicConnection):
                 return found
         return None
 
-    # --- flow control -----------------------------------------------------------------------
-
-    def credit(self, stream_id: int, count: int) -> None:
-        """Let the client send `count` more octets, on the stream and on the connection.
-
-        The client is told in steps of half a window, so that a frame is not sent for every
-        packet.
-        """
-        self._credit_connection(count)
-        stream = self._streams.get(stream_id)
-        if stream is not None and stream.receiver._final_size is None:
-            stream.max_stream_data_local += count
-
-    def _credit_connection(self, count: int) -> None:
-        self._connection_credit += count
-        if self._connection_credit * 2 >= self._settings.connection_window:
-            self._local_max_data.value += self._connection_credit
-            self._connection_credit = 0
-
-    def credit_reset(self, stream_id: int) -> None:
-        """Give back what a reset stream took of the connection's window without delivering it."""
-        stream = self._streams.get(stream_id)
-        if stream is not None:
-            receiver = stream.receiver
-            self._credit_connection(receiver.highest_offset - receiver._buffer_start)
-
-    def _write_connection_limits(self, builder: Any, space: Any) -> None:
-        # aioquic doubles the window once half of it is used, on receipt: with `used` out of its
-        # sight it only announces what `credit` allowed.
-        limit = self._local_max_data
-        used, limit.used = limit.used, 0
-        try:
-            super()._write_connection_limits(builder, space)
-        finally:
-            limit.used = used
-
-    def _write_stream_limits(self, builder: Any, space: Any, stream: QuicStream) -> None:
-        grown = stream.max_stream_data_local - stream.max_stream_data_local_sent
-        if grown * 2 < self._settings.stream_window:
-            return
-        receiver = stream.receiver
-        highest, receiver.highest_offset = receiver.highest_offset, 0
-        try:
-            super()._write_stream_limits(builder, space, stream)
-        finally:
-            receiver.highest_offset = highest
-
     # --- sending ----------------------------------------------------------------------------
-
-    def _write_stream_frame(
-        self, builder: QuicPacketBuilder, space: Any, stream: QuicStream, max_offset: int
-    ) -> int:
-        # aioquic asks every stream for a frame in every packet, also when the packet is full
-        # or the stream has just sent its last octet: with ten streams that is most of its work.
-        if builder.remaining_flight_space < SMALLEST_STREAM_FRAME:
-            return 0
-        used = super()._write_stream_frame(builder, space, stream, max_offset)
-        sender = stream.sender
-        if not sender._pending_eof and not len(sender._pending):
-            sender.buffer_is_empty = True
-        return used
 
     def buffered(self, stream_id: int) -> int:
         """Count the octets of the stream that the client has not acknowledged yet."""
@@ -312,20 +179,11 @@ class ServerConnection(QuicConnection):
         if stream is not None and not stream.receiver.is_finished:
             stream.receiver.stop(code)
 
-    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        """Take what is to be sent now; nothing before a datagram was understood."""
-        return super().datagrams_to_send(now) if self._network_paths else []
-
     def probe_timeout(self) -> float:
         """Return the seconds after which something lost is noticed (RFC 9002 section 6.2.1)."""
         return self._loss.get_probe_timeout()
 
     # --- the end ----------------------------------------------------------------------------
-
-    def handle_timer(self, now: float) -> None:
-        """Act on a deadline that has passed; nothing happens once the connection is over."""
-        if self._close_at is not None:
-            super().handle_timer(now)
 
     def release(self) -> None:
         """Let go of everything, once the connection is over; nothing may be called after it.

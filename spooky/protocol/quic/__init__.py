@@ -1,0 +1,16 @@
+"""The QUIC connection on aioquic: the only package that touches aioquic's private attributes.
+
+Its version is pinned exactly, and the tests name every attribute that is used here.
+"""
+
+from spooky.protocol.quic.connection import ServerConnection
+from spooky.protocol.quic.receiving import StreamData
+from spooky.protocol.quic.settings import SUPPORTED_VERSIONS, ServerIdentity, ServerSettings
+
+__all__ = [
+    "SUPPORTED_VERSIONS",
+    "ServerConnection",
+    "ServerIdentity",
+    "ServerSettings",
+    "StreamData",
+]
