@@ -111,7 +111,9 @@ class Worker:
         tried = tried_rows(
             spec.memory.backends, spec.backend_rows, spec.index, config.worker_processes
         )
-        self._membership = Membership(self._upstreams.groups, tried, loop, config.zone)
+        self._membership = Membership(
+            self._upstreams.groups, spec.memory.backends, tried, loop, config.zone
+        )
         self._lookout = Lookout(
             self._upstreams.groups, spec.memory.traffic, spec.slot, spec.backend_rows, loop
         )
