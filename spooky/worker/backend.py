@@ -32,6 +32,7 @@ from spooky.protocol.messages import (
     UpstreamEvent,
     Writable,
 )
+from spooky.protocol.upstream import MANY_EVENTS, join_content
 from spooky.worker.backend_stream import BackendStream, StreamEvent, StreamHandler
 from spooky.worker.silence import Silence, Step
 
@@ -233,7 +234,8 @@ class BackendConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass on what the backend sent."""
         self._silence.heard(self._loop.time())
-        self._dispatch(self._engine.receive(data))
+        events = self._engine.receive(data)
+        self._dispatch(events if len(events) < MANY_EVENTS else join_content(events))
         self._schedule_flush()
 
     def eof_received(self) -> bool:
