@@ -87,6 +87,8 @@ class BackendConnection(asyncio.Protocol):
         self._silence = Silence(limits.backend_ping_interval, limits.backend_ping_timeout, now)
         self.capacity = limits.backend_streams
         """Streams that may be open at once."""
+        self.has_breached = False
+        """It ended because the backend broke the rules of HTTP/2, or went beyond a bound."""
         self.closed = asyncio.Event()
         """There is no transport, or no more."""
         self.closed.set()
@@ -301,6 +303,7 @@ class BackendConnection(asyncio.Protocol):
         self._silence.heard_pong()
 
     def _on_closed(self, event: Closed) -> None:
+        self.has_breached = not event.by_peer
         self._shut(event.reason)
 
     # --- the end of streams and of the connection -------------------------------------------
