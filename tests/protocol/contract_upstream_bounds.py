@@ -58,7 +58,7 @@ FLOODS: list[tuple[str, bytes]] = [
 COSTLY_FLOODS: list[tuple[str, bytes]] = [
     ("settings of many parameters", raw_frame(4, 0, 0, struct.pack(">HL", 4, 70_000) * 2700)),
     ("table sizes to and fro", raw_frame(4, 0, 0, b"\0\1\0\0\0\0\0\1\0\0\x10\0" * 1300)),
-    ("heads of many fields", raw_frame(1, 4, 3, b"\x88" * 190)),
+    ("long heads", raw_frame(1, 4, 3, b"\x88\x00\x01a\x7f\xd9\x35" + b"x" * 7000)),
     ("large frames of no known type", raw_frame(0xBE, 0, 1, b"x" * 16_000)),
     ("going away at length", raw_frame(7, 0, 0, b"\0\0\0\5\0\0\0\0" + b"x" * 16_000)),
     ("padding", raw_frame(0, 8, 1, b"\xff" + bytes(255))),
