@@ -231,10 +231,14 @@ class H3Client(QuicConnectionProtocol):
     def open_octets(self, data: bytes, *, end: bool) -> Exchange:
         """Begin a request stream with any octets."""
         stream = self._quic.get_next_available_stream_id()
-        exchange = self.exchanges[stream] = Exchange(stream)
-        self._quic.send_stream_data(stream, data, end)
-        self.transmit()
+        self.exchanges[stream] = exchange = Exchange(stream)
+        self.send_octets(exchange, data, end=end)
         return exchange
+
+    def send_octets(self, exchange: Exchange, data: bytes, *, end: bool) -> None:
+        """Go on with any octets."""
+        self._quic.send_stream_data(exchange.stream, data, end)
+        self.transmit()
 
     def send(self, exchange: Exchange, data: bytes, *, end: bool = False) -> None:
         """Send content, all of it at once."""
@@ -243,12 +247,10 @@ class H3Client(QuicConnectionProtocol):
 
     async def upload(self, exchange: Exchange, pieces: Iterable[bytes], seconds: float) -> None:
         """Send content as fast as it is taken, and its end; stops when the exchange is over."""
-
-        def room() -> bool:
-            return exchange.is_over or self.unsent(exchange) < SEND_BUFFER
-
         for piece in pieces:
-            await self.until(room, "room to send", seconds)
+            await self.until(
+                lambda: exchange.is_over or self.unsent(exchange) < SEND_BUFFER, "room", seconds
+            )
             if exchange.is_over:
                 return
             self.send(exchange, piece)
