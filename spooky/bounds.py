@@ -13,3 +13,5 @@ class Bound(IntEnum):
 
     CONNECTIONS = 0
     """Client connections of the instance."""
+    STATELESS_ANSWERS = 40
+    """Answers in a second to packets of which no connection is known."""
