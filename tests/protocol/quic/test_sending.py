@@ -227,3 +227,28 @@ def test_no_search_where_the_operator_wants_none() -> None:
     spy(pair, sent)
     fetch(client, 2)
     assert max(map(len, sent)) == SMALLEST
+
+
+def test_a_path_that_becomes_narrower_holds_nothing_up_for_long() -> None:
+    """Small packets still pass and are acknowledged, so there are no timeouts in a row."""
+    pair = connect()
+    answer(pair, CONTENT * 8)
+    client = H3Client(pair)
+    response = client.responses[client.request()]
+    pair.run(lambda: len(response.body) > len(CONTENT) * 2)
+    assert server(pair)._max_datagram_size > SMALLEST
+    pair.network.mtu = 1250
+    pair.run(lambda: response.ended, limit=2.0)
+    assert response.body == CONTENT * 8
+    assert server(pair)._max_datagram_size == SMALLEST
+
+
+def test_losses_by_chance_do_not_make_datagrams_smaller() -> None:
+    pair = connect()
+    answer(pair, CONTENT * 2)
+    client = H3Client(pair)
+    pair.network.loss = 0.1
+    response = client.responses[client.request()]
+    pair.run(lambda: response.ended, limit=60.0)
+    assert response.body == CONTENT * 2
+    assert server(pair)._max_datagram_size > SMALLEST
