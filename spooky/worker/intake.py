@@ -12,14 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from aioquic.quic.configuration import QuicConfiguration
-
 from spooky.protocol import cid as cids
 from spooky.protocol import datagram as datagrams
 from spooky.protocol import stateless
-from spooky.protocol.aioquic_engine import AioquicEngine
-from spooky.protocol.messages import Path
-from spooky.protocol.quic import SUPPORTED_VERSIONS, ServerSettings
+from spooky.protocol.downstream import Begin, ServerSettings
+from spooky.protocol.messages import DownstreamEngine, Path
 from spooky.protocol.retry import SEED_OCTETS, RetryTokens, make_retry, was_retried
 from spooky.worker.allowance import Allowance
 from spooky.worker.client import Client, ClientHome
@@ -53,7 +50,7 @@ class Welcome:
     """How new connections are begun; `retry`: clients have to prove their address first."""
 
     settings: ServerSettings
-    configuration: QuicConfiguration
+    begin: Begin
     retry: bool
 
 
@@ -257,7 +254,7 @@ class Intake(ClientHome):
             self.counters.malformed += 1
             return
         answer = datagrams.version_negotiation(
-            datagram.dcid, datagram.scid, SUPPORTED_VERSIONS, os.urandom(1)
+            datagram.dcid, datagram.scid, datagrams.VERSIONS, os.urandom(1)
         )
         self._answer(port, answer, path)
 
@@ -278,12 +275,12 @@ class Intake(ClientHome):
                 self._answer(port, refusal, path)
                 return
             original = retried.original_destination_cid
-            engine = AioquicEngine(welcome.settings, welcome.configuration, original, retried)
+            engine = welcome.begin(original, retried)
         elif welcome.retry:
             self._ask_to_come_again(port, welcome, initial, path)
             return
         else:
-            engine = AioquicEngine(welcome.settings, welcome.configuration, initial.dcid)
+            engine = welcome.begin(initial.dcid, None)
         self._open(port, engine, initial.dcid, data, path)
 
     def _ask_to_come_again(
@@ -296,7 +293,7 @@ class Intake(ClientHome):
         self._send_unless_full(port, make_retry(initial, scid, token), path)
 
     def _open(
-        self, port: Port, engine: AioquicEngine, dcid: bytes, data: bytes, path: Path
+        self, port: Port, engine: DownstreamEngine, dcid: bytes, data: bytes, path: Path
     ) -> None:
         self.counters.opened += 1
         client = Client(self, engine, port.udp, self._services, path)

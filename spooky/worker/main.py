@@ -22,8 +22,9 @@ from spooky.config.model import Log
 from spooky.errors import ExitCode, H3Code, StartupError
 from spooky.handover import BoundListener, Steering, WorkerSpec
 from spooky.names import Names
+from spooky.protocol.downstream import ServerSettings
+from spooky.protocol.downstream_engines import ENGINES
 from spooky.protocol.headers import request_ids
-from spooky.protocol.quic import ServerSettings
 from spooky.protocol.retry import RetryTokens
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
@@ -253,7 +254,8 @@ def _make_port(spec: WorkerSpec, bound: BoundListener, store: Any) -> Port:
     if store is not None:
         settings = _server_settings(spec, store.select)
         retry = spec.config.limits.retry == "always"
-        welcome = Welcome(settings, settings.configuration(), retry)
+        listen = ENGINES[spec.config.engine.downstream]
+        welcome = Welcome(settings, listen(settings), retry)
     return Port(bound.number, udp, readers, welcome, bound.is_shared)
 
 

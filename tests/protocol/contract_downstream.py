@@ -13,6 +13,7 @@ import pytest
 from aioquic.quic import events as quic_events
 
 from spooky.errors import H3Code
+from spooky.protocol.downstream import ServerSettings
 from spooky.protocol.messages import (
     Body,
     CidIssued,
@@ -27,7 +28,6 @@ from spooky.protocol.messages import (
     Trailers,
     Writable,
 )
-from spooky.protocol.quic import ServerSettings
 from tests.protocol.origin import Origin
 from tests.protocol.quic_pair import (
     PATH,

@@ -25,8 +25,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from spooky.protocol.aioquic_engine import AioquicEngine
+from spooky.protocol.downstream import ServerSettings
 from spooky.protocol.messages import DownstreamEngine, DownstreamEvent, Headers, Path
-from spooky.protocol.quic import ServerSettings
+from spooky.protocol.quic import configuration_of
 
 CLIENT = ("192.0.2.1", 40000)
 SERVER = ("192.0.2.2", 443)
@@ -232,7 +233,7 @@ class Pair:
 
 def make_aioquic(settings: ServerSettings, original_destination_cid: bytes) -> AioquicEngine:
     """Make the engine on aioquic."""
-    return AioquicEngine(settings, settings.configuration(), original_destination_cid)
+    return AioquicEngine(settings, configuration_of(settings), original_destination_cid)
 
 
 def connect(network: Network | None = None, **changes: Any) -> Pair:
