@@ -61,15 +61,15 @@ class PlainPeer:
         last = end and body is None and trailers is None
         self._out.append(("head", stream, method, b"localhost", path, list(fields), last))
         if body is not None:
-            self.send_data(stream, body, end=end and trailers is None)
+            self.send_data(stream, body, end_stream=end and trailers is None)
         if trailers is not None:
             self._queue(stream, ("trailers", stream, trailers))
         return stream
 
-    def send_data(self, stream: int, data: bytes, *, end: bool) -> None:
+    def send_data(self, stream: int, data: bytes, *, end_stream: bool) -> None:
         """Send more of a request's content, as the window lets it pass."""
         for start in range(0, max(len(data), 1), PIECE):
-            last = end and start + PIECE >= len(data)
+            last = end_stream and start + PIECE >= len(data)
             self._queue(stream, ("body", stream, data[start : start + PIECE], last))
 
     def _queue(self, stream: int, message: tuple[Any, ...]) -> None:

@@ -133,7 +133,7 @@ class Pair:
         network: Network | None = None,
     ) -> None:
         self.now = 100.0
-        self.client = QuicConnection(configuration=configuration or client_configuration())
+        self.client: QuicConnection = self.make_client(configuration)
         self.client.connect(SERVER, now=self.now)
         self.settings = settings or server_settings()
         self.engine = make(self.settings, self.client.original_destination_connection_id)
@@ -145,6 +145,10 @@ class Pair:
         self.path = PATH
         self._wire: list[tuple[float, int, bool, bytes, Path]] = []
         self._order = itertools.count()
+
+    def make_client(self, configuration: QuicConfiguration | None) -> Any:
+        """Make the client's end: aioquic's connection, or what has its methods."""
+        return QuicConnection(configuration=configuration or client_configuration())
 
     # --- time -------------------------------------------------------------------------------
 
