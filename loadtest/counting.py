@@ -10,7 +10,8 @@ import contextlib
 import dataclasses
 import time
 
-from spooky.config.model import Backend, Limits, Timeouts
+from spooky.config.limits import Limits
+from spooky.config.model import Backend, Timeouts
 from spooky.errors import Kind
 from spooky.shm.segment import SharedMemory
 from spooky.worker.connect import Endpoint

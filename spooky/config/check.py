@@ -22,16 +22,9 @@ from spooky.config.contents import find_unreadable
 from spooky.config.document import Finding, Places, key_of_upstream, parent
 from spooky.config.failing_tables import check_circuit_breaker, check_passive_health
 from spooky.config.keyfiles import MEMBERS, read_contents
+from spooky.config.limits import Limits
 from spooky.config.logfiles import find_log_faults, judge_folder
-from spooky.config.model import (
-    Certificate,
-    Config,
-    Limits,
-    Listener,
-    ListenTls,
-    Upstream,
-    UpstreamTls,
-)
+from spooky.config.model import Certificate, Config, Listener, ListenTls, Upstream, UpstreamTls
 from spooky.config.probes import check_health, find_commands
 from spooky.config.rate_limits import RateLimit
 from spooky.config.rate_tables import check_rate_limits

@@ -15,12 +15,12 @@ from spooky.config.balancing_tables import BALANCING
 from spooky.config.dns_tables import DNS
 from spooky.config.engine import Engine
 from spooky.config.failing_tables import CIRCUIT_BREAKER, PASSIVE_HEALTH
+from spooky.config.limit_tables import LIMITS
 from spooky.config.model import (
     Admin,
     Backend,
     Certificate,
     Config,
-    Limits,
     Listener,
     ListenTls,
     Log,
@@ -45,13 +45,11 @@ from spooky.config.scalars import (
     integer,
     path,
     path_or_off,
-    size,
     text,
 )
 from spooky.config.sessions import SESSION_PERSISTENCE
 from spooky.config.shapes import Field, ListOf, NamedGroup, OneOrMany, OrOff, Section
 
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 DAY = 86_400
 MOST_WORKERS = 128
 """Two generations of workers at a time have to share the 256 slots."""
@@ -229,39 +227,6 @@ LOG = Section(
         "format": Field(choice(["plain", "json"])),
         "file": Field(destination()),
         "access": Field(destination_or_off()),
-    },
-)
-
-_WINDOW = size(4 * KIB, GIB)
-_SOCKET_BUFFER = size(4 * KIB, GIB)
-
-LIMITS = Section(
-    Limits,
-    {
-        "request_header_bytes": Field(size(KIB, MIB)),
-        "request_header_count": Field(integer(1, 10_000)),
-        "request_header_timeout": Field(duration(0, DAY)),
-        "request_body_bytes": Field(size(0, 1024 * GIB)),
-        "response_header_bytes": Field(size(KIB, MIB)),
-        "streams_per_connection": Field(integer(1, 65_535)),
-        "stream_window": Field(_WINDOW),
-        "connection_window": Field(_WINDOW),
-        "response_buffer": Field(_WINDOW),
-        "retry": Field(choice(["off", "always"])),
-        "client_idle_timeout": Field(duration(0.1, DAY)),
-        "max_datagram_size": Field(size(1200, 1452)),
-        "retry_body_bytes": Field(size(0, 16 * MIB)),
-        "udp_receive_buffer": Field(_SOCKET_BUFFER),
-        "udp_send_buffer": Field(_SOCKET_BUFFER),
-        "backend_stream_window": Field(_WINDOW),
-        "backend_connections": Field(integer(1, 1024)),
-        "backend_streams": Field(integer(1, 65_535)),
-        "backend_queue": Field(integer(0, 1_000_000)),
-        "backend_idle_timeout": Field(duration(0.1, DAY)),
-        "backend_ping_interval": Field(_WAIT_OR_NONE),
-        "backend_ping_timeout": Field(_WAIT),
-        "backend_rows": Field(integer(16, 4096)),
-        "rate_limit_keys": Field(integer(1024, 262_144)),
     },
 )
 

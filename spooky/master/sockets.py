@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from spooky.config.model import Admin, Limits, Listener
+from spooky.config.limits import Limits
+from spooky.config.model import Admin, Listener
 from spooky.errors import StartupError
 from spooky.handover import BoundListener, Mailboxes, Steering
 from spooky.master import bind, steer

@@ -14,6 +14,7 @@ from typing import Final
 
 from spooky.errors import StartupError
 from spooky.shm.backends import BackendTable
+from spooky.shm.bounds import BoundTable
 from spooky.shm.instance import Instance
 from spooky.shm.limits import LimitTable
 from spooky.shm.notes import Notes
@@ -24,7 +25,7 @@ from spooky.shm.traffic import TrafficTable
 
 NAME: Final = "spooky"
 CELL_BYTES: Final = 8
-MAGIC: Final = 0x53504F4F4B590006
+MAGIC: Final = 0x53504F4F4B590007
 """`SPOOKY` and the version of the layout: who attaches to another one must not guess."""
 _BACKEND_ROWS: Final = 1
 """The cell of the header that says how many rows for backends there are."""
@@ -58,6 +59,7 @@ class SharedMemory:
         self.windows = RateTable(parts[7], rates)
         self.rate_counts = RateCounts(parts[8], SLOT_LIMIT)
         self.notes = Notes(parts[9])
+        self.bounds = BoundTable(parts[10], SLOT_LIMIT)
 
     @classmethod
     def create(cls, backend_rows: int, rate_rows: int = RATE_ROWS) -> "SharedMemory":
@@ -115,6 +117,7 @@ def _sizes(backend_rows: int, rate_rows: int) -> tuple[int, ...]:
         RateTable.cells_needed(rate_rows, SLOT_LIMIT),
         RateCounts.cells_needed(SLOT_LIMIT),
         Notes.CELLS,
+        BoundTable.cells_needed(SLOT_LIMIT),
     )
 
 

@@ -178,3 +178,5 @@ class Snapshot:
     backends: tuple[BackendStatus, ...]
     limits: tuple[Limit, ...]
     """Those that are kept over all workers."""
+    bounds: dict[str, int]
+    """How often each bound on what peers can make the instance spend was reached, by its name."""

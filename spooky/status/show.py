@@ -48,6 +48,8 @@ def as_table(snapshot: Snapshot) -> str:
     limits = snapshot.rate_limits
     if limits.refused or limits.spared:
         head += f"\nrate limits refused {limits.refused}, spared by a dry run {limits.spared}"
+    if reached := [f"{name} {times}" for name, times in snapshot.bounds.items() if times]:
+        head += f"\nbounds reached: {', '.join(reached)}"
     generations = [
         (str(one.generation), one.state, str(one.workers), str(one.ready))
         for one in snapshot.generations

@@ -68,6 +68,7 @@ def take(pid: int, memory: SharedMemory) -> Snapshot:
         ),
         backends=tuple(_backends(memory, moment_ms)),
         limits=tuple(memory.limits.all()),
+        bounds=memory.bounds.totals(),
     )
 
 

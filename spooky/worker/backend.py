@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from spooky.config.model import Limits
+from spooky.config.limits import Limits
 from spooky.errors import H2Code
 from spooky.protocol.messages import (
     Body,

@@ -96,6 +96,7 @@ class Worker:
             observer=self._observer,
             new_request_id=request_ids(os.urandom).__next__,
             misdirected=_misdirected(spec),
+            bounds=spec.memory.bounds.counts(spec.slot),
         )
         self._handoff = Handoff(spec.slot, spec.mailboxes)
         self._steerer = Steerer(spec.slot, spec.generation, spec.steering, spec.memory, now_ms)

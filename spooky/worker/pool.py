@@ -16,7 +16,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from spooky.config.model import Limits, Timeouts
+from spooky.config.limits import Limits
+from spooky.config.model import Timeouts
 from spooky.errors import Kind, describe_failure
 from spooky.protocol.engines import engine_named
 from spooky.protocol.messages import RequestHead

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from spooky.config.model import Limits
+from spooky.config.limits import Limits
 from spooky.policy.routing import RouteTable
 from spooky.protocol.messages import Path
+from spooky.shm.bounds import BoundCounts
 from spooky.worker.courses import Course
 from spooky.worker.observe import Observer
 from spooky.worker.upstreams import Upstreams
@@ -50,4 +51,6 @@ class Services:
     observer: Observer
     new_request_id: Callable[[], bytes]
     misdirected: Callable[[str | None, str], bool]
+    bounds: BoundCounts
+    """Where it is counted that a peer came up against a bound."""
     exchanges: set[Overdue] = field(default_factory=set)

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from spooky.config.model import Limits
+from spooky.config.limits import Limits
 from spooky.config.tables import CONFIG
 from tests.config.broken import (
     DURATION,

@@ -5,6 +5,7 @@ import pytest
 
 from spooky.config.dump import dump
 from spooky.config.failing import CircuitBreaker, PassiveHealth
+from spooky.config.limits import Limits
 from spooky.config.load import load, load_text
 from spooky.config.model import (
     Admin,
@@ -12,7 +13,6 @@ from spooky.config.model import (
     Certificate,
     Config,
     HealthCheck,
-    Limits,
     Listener,
     ListenTls,
     LoadBalancing,

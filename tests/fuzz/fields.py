@@ -5,7 +5,7 @@ import re
 import hpack
 from hpack import HPACKError
 
-from spooky.config.model import Limits
+from spooky.config.limits import Limits
 from spooky.protocol import headers
 from spooky.protocol.hpack_decoder import FieldDecoder
 from spooky.protocol.hpack_encoder import FieldEncoder

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from spooky.config.model import Admin, Certificate, Limits, Listener, ListenTls
+from spooky.config.limits import Limits
+from spooky.config.model import Admin, Certificate, Listener, ListenTls
 from spooky.errors import StartupError
 from spooky.handover import Steering
 from spooky.master import sockets as module

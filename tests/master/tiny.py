@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from spooky import log
-from spooky.config.model import Admin, Certificate, Config, Limits, Listener, ListenTls, Log
+from spooky.config.limits import Limits
+from spooky.config.model import Admin, Certificate, Config, Listener, ListenTls, Log
 from spooky.errors import ConfigError, Problem, StartupError
 from spooky.handover import WorkerSpec
 from spooky.keeper.main import run as keeper

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from spooky.config.model import Limits
+from spooky.config.limits import Limits
 from spooky.protocol.headers import (
     accept_of,
     check_request,

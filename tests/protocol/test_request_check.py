@@ -7,7 +7,7 @@ from h2.exceptions import ProtocolError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooky.config.model import Limits
+from spooky.config.limits import Limits
 from spooky.errors import Kind
 from spooky.protocol.authority import split_authority
 from spooky.protocol.messages import Headers, RequestHead

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from spooky.bounds import Bound
 from spooky.errors import StartupError
+from spooky.shm.bounds import ROOM
 from spooky.shm.instance import Cell, Change, Instance
 from spooky.shm.notes import OCTETS
 from spooky.shm.processes import SLOT_LIMIT, Column
@@ -59,9 +61,13 @@ def test_the_tables_do_not_touch_each_other(memory: SharedMemory) -> None:
     assert not any(map(any, memory.windows.read(0)))
     assert memory.notes.read().text == ""
     memory.notes.write("z" * OCTETS)
-    # The very last cell of the segment.
-    assert os.pread(memory.fd, 9, os.fstat(memory.fd).st_size - 8) == b"z" * 8
     assert not any(map(any, memory.windows.read(0)))
+    assert not any(memory.bounds.totals().values())
+    # The very first cell of the last row of the segment, and nothing behind it.
+    memory.bounds.counts(SLOT_LIMIT - 1).reached(Bound(0), 9)
+    tail = os.pread(memory.fd, 8 * ROOM + 1, os.fstat(memory.fd).st_size - 8 * ROOM)
+    assert tail == (9).to_bytes(8, sys.byteorder) + bytes(8 * (ROOM - 1))
+    assert memory.notes.read().text == "z" * OCTETS
 
 
 def test_two_views_of_one_segment(memory: SharedMemory) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from spooky.bounds import Bound
 from spooky.shm.backend_cells import BackendColumn, Breaker, Duty, Health
 from spooky.shm.clock import now_ms
 from spooky.shm.instance import Admission, Cell, Change, Serving
@@ -236,6 +237,7 @@ KEYS = {
         "own_failures queued requests resets retries timeouts use weight"
     ),
     "limits": "in_flight most name waiting",
+    "bounds": " ".join(sorted(bound.name.lower() for bound in Bound)),
 }
 
 
@@ -249,3 +251,9 @@ def test_json_has_the_keys_that_scripts_rely_on(memory: SharedMemory) -> None:
 
 def _first(value: dict[str, object] | list[dict[str, object]]) -> dict[str, object]:
     return value[0] if isinstance(value, list) else value
+
+
+def test_bounds_that_were_reached_are_told(memory: SharedMemory) -> None:
+    assert "bounds reached" not in as_table(take(memory))
+    memory.bounds.counts(3).reached(Bound.CONNECTIONS, 2)
+    assert "bounds reached: connections 2\n" in as_table(take(memory))

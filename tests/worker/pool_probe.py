@@ -17,7 +17,8 @@ import pytest
 import uvloop
 from hyperframe.frame import Frame, SettingsFrame
 
-from spooky.config.model import Backend, Limits, Timeouts
+from spooky.config.limits import Limits
+from spooky.config.model import Backend, Timeouts
 from spooky.errors import Kind
 from spooky.protocol.messages import (
     Body,

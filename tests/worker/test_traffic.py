@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from spooky.config.model import Backend, Limits, Timeouts
+from spooky.config.limits import Limits
+from spooky.config.model import Backend, Timeouts
 from spooky.errors import CONSEQUENCES, Kind, Origin
 from spooky.shm.segment import SharedMemory
 from spooky.shm.traffic import BUCKETS, TrafficColumn

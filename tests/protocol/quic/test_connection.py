@@ -66,9 +66,11 @@ PRIVATE: dict[str, set[str]] = {
         "_close_pending",
         "_crypto_streams",
         "_cryptos",
+        "_cryptos_initial",
         "_datagrams_pending",
         "_events",
         "_get_or_create_stream",
+        "_get_or_create_stream_for_send",
         "_handle_ack_frame",
         "_handshake_confirmed",
         "_handshake_done_pending",
@@ -197,6 +199,8 @@ PRIVATE: dict[str, set[str]] = {
 
 OVERRIDDEN: dict[str, list[str]] = {
     "_confirm_handshake": ["self"],
+    "_get_or_create_stream": ["self", "frame_type", "stream_id"],
+    "_get_or_create_stream_for_send": ["self", "stream_id"],
     "_initialize": ["self", "peer_cid"],
     "_on_max_stream_data_delivery": ["self", "delivery", "stream"],
     "_replenish_connection_ids": ["self"],
