@@ -133,37 +133,35 @@ class Peer:
 
 
 def _spooky(site: Site) -> Launch:
-    config = written(site, "spooky.yaml", SPOOKY.format(site=site))
+    config = _written(site, "spooky.yaml", SPOOKY.format(site=site))
     return Launch((sys.executable, "-m", "spooky", "-c", config), {"PYTHONPATH": str(ROOT)})
 
 
 def _caddy(site: Site) -> Launch:
-    config = written(site, "Caddyfile", CADDY.format(site=site))
-    argv = (program("caddy"), "run", "--config", config, "--adapter", "caddyfile")
+    config = _written(site, "Caddyfile", CADDY.format(site=site))
+    argv = (_program("caddy"), "run", "--config", config, "--adapter", "caddyfile")
     return Launch(argv, {"GOMAXPROCS": "1", "HOME": str(site.folder)})
 
 
 def _envoy(site: Site) -> Launch:
-    config = written(site, "envoy.yaml", ENVOY.format(site=site, types=ENVOY_TYPES))
+    config = _written(site, "envoy.yaml", ENVOY.format(site=site, types=ENVOY_TYPES))
     flags = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
-    return Launch((program("envoy"), "-c", config, *flags))
+    return Launch((_program("envoy"), "-c", config, *flags))
 
 
 def _hypercorn(site: Site) -> Launch:
-    config = written(site, "hypercorn.toml", HYPERCORN.format(site=site))
+    config = _written(site, "hypercorn.toml", HYPERCORN.format(site=site))
     argv = (sys.executable, "-m", "hypercorn", "--config", config, "loadtest.answer:app")
     return Launch(argv, {"PYTHONPATH": str(ROOT)})
 
 
-def written(site: Site, name: str, text: str) -> str:
-    """Write a file of a peer; its path."""
+def _written(site: Site, name: str, text: str) -> str:
     path = site.folder / name
     path.write_text(text)
     return str(path)
 
 
-def program(name: str) -> str:
-    """Where a program is, on PATH or beside this interpreter."""
+def _program(name: str) -> str:
     # The wheels put their programs beside this interpreter, which need not be on PATH.
     beside = Path(sys.executable).parent / name
     return str(beside) if beside.exists() else shutil.which(name) or name

@@ -8,6 +8,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicProtocolVersion
 
 from spooky.protocol.cid import CID_LENGTH
+from spooky.protocol.h3_control import H3Limits
 from spooky.protocol.quic.path_mtu import SMALLEST
 
 SUPPORTED_VERSIONS = (int(QuicProtocolVersion.VERSION_1), int(QuicProtocolVersion.VERSION_2))
@@ -45,6 +46,16 @@ class ServerSettings:
     connection_window: int = 1024 * 1024
     send_buffer: int = 256 * 1024
     header_bytes: int = 32 * 1024
+    control_frames: int = 10_000
+    cancelled_requests: int = 100
+    receive_gaps: int = 1024
+    crypto_buffer: int = 64 * 1024
+    qpack_table: int = 4096
+    qpack_blocked_streams: int = 16
+
+    def h3_limits(self) -> H3Limits:
+        """Say what a client may ask of HTTP/3."""
+        return H3Limits(self.header_bytes, self.qpack_table, self.qpack_blocked_streams)
 
     def configuration(self) -> QuicConfiguration:
         """Make the aioquic configuration; one serves all connections."""
