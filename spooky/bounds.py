@@ -25,3 +25,5 @@ class Bound(IntEnum):
     """Requests of a connection that wait for entries of the QPACK table."""
     WORKER_BUFFERS = 37
     """Octets that a worker keeps for all of its clients."""
+    STATELESS_ANSWERS = 40
+    """Answers in a second to packets of which no connection is known."""

@@ -44,9 +44,13 @@ class Limits:
     worker_buffers: int = 1024 * 1024 * 1024
     """Octets that one worker keeps for all of its clients; beyond it the connections that have most
     are closed."""
-    retry: str = "off"
+    retry: str = "auto"
     """`always`: every client first proves its address by a Retry packet, which costs a round trip
-    (RFC 9000 section 8.1.2). `off`: none does."""
+    (RFC 9000 section 8.1.2). `off`: none does. `auto`: while `retry_handshakes` are half open."""
+    retry_handshakes: int = 100
+    """Handshakes of one worker that are not complete from which on `retry: auto` asks for proof."""
+    stateless_answers: int = 1000
+    """Version negotiations, stateless resets and refusals that one worker sends in a second."""
     client_idle_timeout: float = 30.0
     """QUIC's max_idle_timeout (RFC 9000 section 10.1)."""
     max_datagram_size: int = 1452

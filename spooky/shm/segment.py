@@ -25,7 +25,7 @@ from spooky.shm.traffic import TrafficTable
 
 NAME: Final = "spooky"
 CELL_BYTES: Final = 8
-MAGIC: Final = 0x53504F4F4B590007
+MAGIC: Final = 0x53504F4F4B590008
 """`SPOOKY` and the version of the layout: who attaches to another one must not guess."""
 _BACKEND_ROWS: Final = 1
 """The cell of the header that says how many rows for backends there are."""

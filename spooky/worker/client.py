@@ -55,6 +55,9 @@ class ClientHome(Protocol):
     def forget(self, cid: bytes, client: "Client") -> None:
         """Stop routing a connection ID."""
 
+    def ready(self, client: "Client", *, resumed: bool) -> None:
+        """Note that the client's handshake is complete."""
+
     def remove(self, client: "Client") -> None:
         """Forget the client."""
 
@@ -257,6 +260,7 @@ class Client:
             case Ready():
                 self.server_name = event.server_name
                 self._ready_by = None
+                self._home.ready(self, resumed=event.resumed)
                 self._stir(time.monotonic())
                 if self._farewell is not None:
                     self._farewell.await_first_request()

@@ -9,7 +9,9 @@ from aioquic.quic.packet import QuicProtocolVersion
 
 from spooky.protocol.cid import CID_LENGTH
 from spooky.protocol.h3_control import H3Limits
+from spooky.protocol.messages import Path
 from spooky.protocol.quic.path_mtu import SMALLEST
+from spooky.protocol.tickets import SessionTickets
 
 SUPPORTED_VERSIONS = (int(QuicProtocolVersion.VERSION_1), int(QuicProtocolVersion.VERSION_2))
 
@@ -31,7 +33,9 @@ class ServerSettings:
     """What all connections of one listener in one worker have in common.
 
     `select` gives the identity for a server name (None: the client sent none). `reset_key`
-    derives stateless reset tokens. `random` returns so many random octets.
+    derives stateless reset tokens. `random` returns so many random octets. `tickets` None: no
+    session is resumed. `new_token(version, path)` makes what a client proves its address with when
+    it comes back; None: nothing.
     """
 
     select: Callable[[str | None], ServerIdentity]
@@ -56,6 +60,9 @@ class ServerSettings:
     def h3_limits(self) -> H3Limits:
         """Say what a client may ask of HTTP/3."""
         return H3Limits(self.header_bytes, self.qpack_table, self.qpack_blocked_streams)
+
+    tickets: SessionTickets | None = None
+    new_token: Callable[[int, Path], bytes] | None = None
 
     def configuration(self) -> QuicConfiguration:
         """Make the aioquic configuration; one serves all connections."""
