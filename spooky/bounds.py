@@ -13,5 +13,17 @@ class Bound(IntEnum):
 
     CONNECTIONS = 0
     """Client connections of the instance."""
+    CONTROL_FRAMES = 32
+    """Frames of a connection that cost more to take than to send."""
+    CANCELLED_REQUESTS = 33
+    """Requests of a connection that the client does not see through."""
+    RECEIVE_GAPS = 34
+    """Pieces of a connection's stream data that came with holes before them."""
+    CRYPTO_BUFFER = 35
+    """Handshake data of a connection."""
+    QPACK_BLOCKED_STREAMS = 36
+    """Requests of a connection that wait for entries of the QPACK table."""
+    WORKER_BUFFERS = 37
+    """Octets that a worker keeps for all of its clients."""
     STATELESS_ANSWERS = 40
     """Answers in a second to packets of which no connection is known."""

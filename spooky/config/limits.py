@@ -26,6 +26,24 @@ class Limits:
     """The same for all requests of one client connection together."""
     response_buffer: int = 256 * 1024
     """Octets of one response body that may wait for the client to acknowledge them."""
+    control_frames: int = 10_000
+    """Frames of one client connection in a second that cost more to take than to send; beyond it
+    the connection is closed."""
+    cancelled_requests: int = 100
+    """Requests of one client connection in a second that it does not see through, and ten times as
+    many at once; each that it does see through allows for another one. Beyond it the connection is
+    closed."""
+    receive_gaps: int = 1024
+    """Pieces of one connection's stream data that may wait for what belongs before them."""
+    crypto_buffer: int = 64 * 1024
+    """Octets of a client's handshake in each of its parts."""
+    qpack_table: int = 4096
+    """Octets of the table by which a client compresses header fields (RFC 9204 section 3.2)."""
+    qpack_blocked_streams: int = 16
+    """Requests that may wait for entries of that table (RFC 9204 section 2.1.2)."""
+    worker_buffers: int = 1024 * 1024 * 1024
+    """Octets that one worker keeps for all of its clients; beyond it the connections that have most
+    are closed."""
     retry: str = "auto"
     """`always`: every client first proves its address by a Retry packet, which costs a round trip
     (RFC 9000 section 8.1.2). `off`: none does. `auto`: while `retry_handshakes` are half open."""

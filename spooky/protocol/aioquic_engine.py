@@ -13,8 +13,9 @@ from aioquic.quic.configuration import QuicConfiguration
 from spooky.errors import H3Code
 from spooky.protocol.downstream import Begin, Retried, ServerSettings
 from spooky.protocol.h3 import H3Session
-from spooky.protocol.h3_control import H3ConnectionError
+from spooky.protocol.h3_control import H3ConnectionError, H3Limits
 from spooky.protocol.messages import (
+    BoundReached,
     CidIssued,
     CidRetired,
     Closed,
@@ -51,7 +52,10 @@ class AioquicEngine:
         `retried` is what it proved by a token, if it brought one.
         """
         self._quic = ServerConnection(settings, configuration, original_destination_cid, retried)
-        self._h3 = H3Session(self._quic, settings.header_bytes)
+        limits = H3Limits(
+            settings.header_bytes, settings.qpack_table, settings.qpack_blocked_streams
+        )
+        self._h3 = H3Session(self._quic, limits, self._quic.floods)
         self._send_buffer = settings.send_buffer
         self._full: set[int] = set()
         """Streams whose user was told that there is no room."""
@@ -95,6 +99,8 @@ class AioquicEngine:
         if self._full:
             self._watch(found)
         if (closing := self._quic.closing()) is not None:
+            if (bound := self._quic.floods.reached) is not None:
+                found.append(BoundReached(bound))
             found.append(self._close_event(*closing))
         return found
 
@@ -223,6 +229,10 @@ class AioquicEngine:
         A stream whose head has not come is no request.
         """
         return self._h3.is_idle() and not self._quic.has_unacknowledged()
+
+    def held(self) -> int:
+        """Count the octets that are kept for the client."""
+        return self._quic.held() + self._h3.held()
 
     def probe_timeout(self) -> float:
         """Return the seconds after which something lost is noticed."""

@@ -46,6 +46,12 @@ class ServerSettings:
     connection_window: int = 1024 * 1024
     send_buffer: int = 256 * 1024
     header_bytes: int = 32 * 1024
+    control_frames: int = 10_000
+    cancelled_requests: int = 100
+    receive_gaps: int = 1024
+    crypto_buffer: int = 64 * 1024
+    qpack_table: int = 4096
+    qpack_blocked_streams: int = 16
     tickets: SessionTickets | None = None
     new_token: Callable[[int, Path], bytes] | None = None
 

@@ -13,10 +13,12 @@ import pylsqpack
 
 from spooky.errors import H3Code
 from spooky.protocol import varint
+from spooky.protocol.flood import FREE_FRAMES, SMALL_FRAME, Floods
 from spooky.protocol.h3_control import (
     ControlStreams,
     FieldSectionTooLargeError,
     H3ConnectionError,
+    H3Limits,
     StreamTransport,
 )
 from spooky.protocol.h3_request import (
@@ -47,11 +49,12 @@ from spooky.protocol.messages import (
 class H3Session:
     """The HTTP/3 session of one connection."""
 
-    def __init__(self, transport: StreamTransport, header_bytes: int) -> None:
+    def __init__(self, transport: StreamTransport, limits: H3Limits, floods: Floods) -> None:
         self._transport = transport
-        self._header_bytes = header_bytes
+        self._floods = floods
+        self._header_bytes = limits.header_bytes
         self._requests: dict[int, RequestStream] = {}
-        self._control = ControlStreams(transport, header_bytes)
+        self._control = ControlStreams(transport, limits, floods)
         self.responses = ResponseWriter(transport, self._control, self._requests)
         """What sends; the rest of this class receives."""
         self._next_request = 0
@@ -89,9 +92,12 @@ class H3Session:
         if request is None:
             # Nothing of it was ever read: there is nobody who would answer.
             self._note_number(stream)
+            self._note_cancelled()
             self._control.cancel(stream)
             self._transport.reset(stream, H3Code.REQUEST_INCOMPLETE)
             return []
+        if request.writing is not Writing.ENDED:
+            self._cancelled(request)
         if request.reading is Reading.HEADERS:
             self._transport.reset(stream, H3Code.REQUEST_INCOMPLETE)
             request.writing = Writing.ENDED
@@ -112,6 +118,7 @@ class H3Session:
             return []
         request = self._requests.get(stream)
         if request is not None and request.writing is not Writing.ENDED:
+            self._cancelled(request)
             request.writing = Writing.ENDED
             clear_out(request)
             if request.reading is not Reading.HEADERS:
@@ -134,6 +141,16 @@ class H3Session:
 
     def _note_number(self, stream: int) -> None:
         self._next_request = max(self._next_request, stream + 4)
+
+    def _cancelled(self, request: RequestStream) -> None:
+        """Count a request that the client does not see through, once."""
+        if not request.cancelled:
+            request.cancelled = True
+            self._note_cancelled()
+
+    def _note_cancelled(self) -> None:
+        if not self._floods.cancel(self._next_request // 4):
+            raise H3ConnectionError(H3Code.EXCESSIVE_LOAD, "too many cancelled requests")
 
     def _open(self, stream: int) -> RequestStream:
         request = self._requests[stream] = RequestStream(stream)
@@ -162,9 +179,15 @@ class H3Session:
         A client may fill its window with frames of an octet: the cost of one must not depend
         on how many there are, so what they have in common is done once, after the last.
         """
+        small = 0
         while request.reading is not Reading.DISCARDING and not request.blocked:
-            if request.frame_left < 0 and not self._read_frame_header(request):
-                break
+            if request.frame_left < 0:
+                if not self._read_frame_header(request):
+                    break
+                if request.frame_left < SMALL_FRAME:
+                    small += 1
+                    if small > FREE_FRAMES and not self._floods.spend(1):
+                        raise H3ConnectionError(H3Code.EXCESSIVE_LOAD, "too many small frames")
             if not self._read_payload(request):
                 break
         trim(request)
@@ -262,6 +285,7 @@ class H3Session:
         if request.buffer or request.frame_left >= 0:
             raise H3ConnectionError(H3Code.FRAME_ERROR, "the stream ended within a frame")
         if request.reading is Reading.HEADERS:
+            self._cancelled(request)
             if request.announced:
                 self._events.append(Reset(request.number, H3Code.REQUEST_INCOMPLETE))
             self.reset(request.number, H3Code.REQUEST_INCOMPLETE)
@@ -281,6 +305,9 @@ class H3Session:
         status: int = 400,
         head: RequestHead | None = None,
     ) -> None:
+        if request.reading is not Reading.HEADERS:
+            # A backend may be at work on it.
+            self._cancelled(request)
         self._discard(request, settle=False)
         self._events.append(Malformed(request.number, reason, status, head))
         if not request.fin:
@@ -361,3 +388,7 @@ class H3Session:
     def is_idle(self) -> bool:
         """Say whether no request is open; a stream whose head has not come is none."""
         return not any(request.is_open for request in self._requests.values())
+
+    def held(self) -> int:
+        """Count the octets that wait here, or with those who were handed them."""
+        return sum(len(one.buffer) + one.owed + one.out_bytes for one in self._requests.values())

@@ -4,12 +4,15 @@ It owns SETTINGS and GOAWAY, and the QPACK encoder and decoder (RFC 9204). What 
 is gathered until `flush`, so that an acknowledgement or a table update does not cost a write.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import pylsqpack
 
+from spooky.bounds import Bound
 from spooky.errors import H3Code
 from spooky.protocol import varint
+from spooky.protocol.flood import Floods
 from spooky.protocol.messages import Headers
 
 STREAM_CONTROL = 0x0
@@ -27,8 +30,10 @@ SETTING_MAX_FIELD_SECTION_SIZE = 0x6
 SETTING_QPACK_BLOCKED_STREAMS = 0x7
 HTTP2_ONLY_SETTINGS = frozenset((0x0, 0x2, 0x3, 0x4, 0x5))
 
-TABLE_CAPACITY = 4096
-BLOCKED_STREAMS = 16
+LARGEST_TABLE = 4096
+"""Of our encoder: more costs memory for each client and compresses hardly better."""
+MOST_BLOCKED = 16
+"""Streams of ours that may wait for the client to know our encoder's entries."""
 MAX_CONTROL_FRAME = 4096
 """SETTINGS of more octets than this are nobody's honest settings."""
 LINE_OVERHEAD = 32
@@ -53,6 +58,17 @@ class FieldSectionTooLargeError(Exception):
     def __init__(self, fields: Headers) -> None:
         super().__init__()
         self.fields = fields
+
+
+@dataclass(frozen=True, slots=True)
+class H3Limits:
+    """What a client may ask of a session."""
+
+    header_bytes: int
+    qpack_table: int = 4096
+    """Octets of the table that its encoder may fill."""
+    qpack_blocked_streams: int = 16
+    """Requests whose section may come before the entries that it needs."""
 
 
 class StreamTransport(Protocol):
@@ -82,11 +98,15 @@ it for a broken one."""
 class ControlStreams:
     """Our three unidirectional streams and the client's."""
 
-    def __init__(self, transport: StreamTransport, header_bytes: int) -> None:
+    def __init__(self, transport: StreamTransport, limits: H3Limits, floods: Floods) -> None:
         self._transport = transport
-        self._decoder = pylsqpack.Decoder(TABLE_CAPACITY, BLOCKED_STREAMS)
+        self._limits = limits
+        self._floods = floods
+        self._decoder = pylsqpack.Decoder(limits.qpack_table, limits.qpack_blocked_streams)
+        self._blocked: set[int] = set()
+        """Requests whose section waits for entries of the table."""
         self._encoder = pylsqpack.Encoder()
-        self._header_bytes = header_bytes
+        self._header_bytes = limits.header_bytes
         self._mine: dict[int, int] = {}
         self._out: dict[int, bytes] = {}
         self._kinds: dict[int, int] = {}
@@ -100,8 +120,8 @@ class ControlStreams:
     def open(self) -> None:
         """Open our streams and send SETTINGS; to be called as soon as data can be sent."""
         settings = {
-            SETTING_QPACK_MAX_TABLE_CAPACITY: TABLE_CAPACITY,
-            SETTING_QPACK_BLOCKED_STREAMS: BLOCKED_STREAMS,
+            SETTING_QPACK_MAX_TABLE_CAPACITY: self._limits.qpack_table,
+            SETTING_QPACK_BLOCKED_STREAMS: self._limits.qpack_blocked_streams,
             SETTING_MAX_FIELD_SECTION_SIZE: self._header_bytes,
         }
         payload = b"".join(varint.encode(k) + varint.encode(v) for k, v in settings.items())
@@ -150,10 +170,16 @@ class ControlStreams:
             raise FieldSectionTooLargeError([])
         try:
             if payload is None:
+                self._blocked.discard(stream)
                 updates, fields = self._decoder.resume_header(stream)
             else:
                 updates, fields = self._decoder.feed_header(stream, payload)
+        except pylsqpack.StreamBlocked:
+            self._blocked.add(stream)
+            raise
         except pylsqpack.DecompressionFailed:
+            if len(self._blocked) >= self._limits.qpack_blocked_streams > 0:
+                self._floods.refuse(Bound.QPACK_BLOCKED_STREAMS)
             raise H3ConnectionError(QPACK_DECOMPRESSION_FAILED, "QPACK decoding failed") from None
         self._write(STREAM_QPACK_DECODER, updates)
         size = sum(len(name) + len(value) for name, value in fields)
@@ -163,6 +189,7 @@ class ControlStreams:
 
     def cancel(self, stream: int) -> None:
         """Tell the client's encoder that a stream's section will not be decoded."""
+        self._blocked.discard(stream)
         self._write(STREAM_QPACK_DECODER, self._decoder.cancel_stream(stream))
 
     # --- the client's streams ---------------------------------------------------------------
@@ -210,7 +237,13 @@ class ControlStreams:
             raise H3ConnectionError(H3Code.STREAM_CREATION_ERROR, "clients do not push")
         if kind in CRITICAL and kind in self._kinds.values():
             raise H3ConnectionError(H3Code.STREAM_CREATION_ERROR, "a second critical stream")
+        if kind not in CRITICAL:
+            self._spend()
         self._kinds[stream] = kind
+
+    def _spend(self) -> None:
+        if not self._floods.spend(1):
+            raise H3ConnectionError(H3Code.EXCESSIVE_LOAD, "too many control frames")
 
     def _feed_encoder(self, data: bytes) -> list[int]:
         try:
@@ -226,29 +259,32 @@ class ControlStreams:
 
     def _receive_control(self, stream: int, data: bytes) -> None:
         data = self._buffers.pop(stream, b"") + data
-        while data:
+        done, end = 0, len(data)
+        while done < end:
             if self._skip:
-                skipped = min(self._skip, len(data))
+                skipped = min(self._skip, end - done)
                 self._skip -= skipped
-                data = data[skipped:]
+                done += skipped
                 continue
-            kind, at = varint.decode(data, 0)
+            kind, at = varint.decode(data, done)
             length, at = varint.decode(data, at) if at >= 0 else (0, -1)
             if at < 0:
                 break
             self._check_control_frame(kind, length)
             if kind != varint.FRAME_SETTINGS and kind not in _IDENTIFIER_FRAMES:
-                data, self._skip = data[at:], length
+                self._spend()
+                done, self._skip = at, length
                 continue
-            if len(data) < at + length:
+            if end < at + length:
                 break
-            payload, data = data[at : at + length], data[at + length :]
+            self._spend()
+            done = at + length
             if kind == varint.FRAME_SETTINGS:
-                self._receive_settings(payload)
+                self._receive_settings(data[at:done])
             else:
-                self._receive_identifier(kind, payload)
-        if data:
-            self._buffers[stream] = data
+                self._receive_identifier(kind, data[at:done])
+        if done < end:
+            self._buffers[stream] = data[done:]
 
     def _check_control_frame(self, kind: int, length: int) -> None:
         """Refuse what has no place on a client's control stream (RFC 9114 section 7.2)."""
@@ -295,9 +331,8 @@ class ControlStreams:
             settings[identifier] = value
         self._settings_seen = True
         updates = self._encoder.apply_settings(
-            # More than this costs memory for each client and compresses hardly better.
-            min(settings.get(SETTING_QPACK_MAX_TABLE_CAPACITY, 0), TABLE_CAPACITY),
-            min(settings.get(SETTING_QPACK_BLOCKED_STREAMS, 0), BLOCKED_STREAMS),
+            min(settings.get(SETTING_QPACK_MAX_TABLE_CAPACITY, 0), LARGEST_TABLE),
+            min(settings.get(SETTING_QPACK_BLOCKED_STREAMS, 0), MOST_BLOCKED),
         )
         self._write(STREAM_QPACK_ENCODER, updates)
 

@@ -62,6 +62,8 @@ class RequestStream:
     announced: bool = False
     """It was told of, though its head had not come."""
     blocked: bool = False
+    cancelled: bool = False
+    """The client has not seen it through, and that was counted."""
     expected: int = -1
     """The request's content-length; -1: none."""
     received: int = 0

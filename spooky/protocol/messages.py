@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from spooky.bounds import Bound
+
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Fields in the order of the wire, pseudo-header fields (RFC 9114 section 4.3) not among them."""
 
@@ -202,6 +204,13 @@ class Closed:
     by_peer: bool
 
 
+@dataclass(frozen=True, slots=True)
+class BoundReached:
+    """The client came up against a bound; `Closed` follows."""
+
+    bound: Bound
+
+
 DownstreamEvent: TypeAlias = (
     RequestBegun
     | RequestHead
@@ -214,6 +223,7 @@ DownstreamEvent: TypeAlias = (
     | Ready
     | CidIssued
     | CidRetired
+    | BoundReached
     | Closed
 )
 
@@ -304,6 +314,9 @@ class DownstreamEngine(Protocol):
 
         A stream whose head has not come is no request.
         """
+
+    def held(self) -> int:
+        """Count the octets that are kept for the client: what came, and what it has not got."""
 
     def probe_timeout(self) -> float:
         """Return the seconds after which something lost is noticed (RFC 9002 section 6.2.1)."""

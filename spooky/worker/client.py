@@ -16,6 +16,7 @@ from typing import Protocol
 from spooky.errors import H3Code, Kind
 from spooky.protocol.messages import (
     Body,
+    BoundReached,
     CidIssued,
     CidRetired,
     Closed,
@@ -72,6 +73,7 @@ class Client:
         "_engine",
         "_exchanges",
         "_farewell",
+        "_held",
         "_home",
         "_quiet_since",
         "_ready_by",
@@ -99,6 +101,8 @@ class Client:
         self._exchanges: dict[int, Exchange] = {}
         self._ended: set[int] = set()
         """Exchanges that ended since the last events of the engine."""
+        self._held = -1
+        """Octets that are kept for the client; -1: not counted since it was last flushed."""
         self._asked = False
         """A request has begun to come."""
         self._begun: dict[int, float] = {}
@@ -171,6 +175,7 @@ class Client:
         """Send what there is."""
         if self._removed:
             return
+        self._held = -1
         try:
             datagrams = self._engine.datagrams_to_send(now)
             self._handle(self._engine.events())
@@ -259,6 +264,8 @@ class Client:
                 self._stir(time.monotonic())
                 if self._farewell is not None:
                     self._farewell.await_first_request()
+            case BoundReached():
+                self._services.bounds.reached(event.bound)
             case Closed():
                 log.debug("client %s: closed: %s", self.path.peer[0], event.reason or "in order")
                 self._begin_to_close()
@@ -285,6 +292,14 @@ class Client:
         exchange = Exchange(self, self._engine, self._services, stream)
         self._exchanges[stream] = exchange
         exchange.refuse(kind, detail, head)
+
+    def held(self) -> int:
+        """Count the octets that are kept for the client; 0 where it is closed already."""
+        if self._closing or self._removed:
+            return 0
+        if self._held < 0:
+            self._held = self._engine.held()
+        return self._held
 
     # --- heads that are late ----------------------------------------------------------------
 

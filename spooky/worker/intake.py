@@ -161,6 +161,10 @@ class Intake(ClientHome):
         """Count the client connections."""
         return len(self._all)
 
+    def clients(self) -> set[Client]:
+        """Return the client connections; not to be changed."""
+        return self._all
+
     # --- in ---------------------------------------------------------------------------------
 
     def _readable(self, port: Port, reader: Reader) -> None:

@@ -31,6 +31,7 @@ from spooky.protocol.tickets import SessionTickets
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
 from spooky.worker.admission_setup import open_gates
+from spooky.worker.ballast import Ballast
 from spooky.worker.courses import make_routes
 from spooky.worker.deadlines import Sweep
 from spooky.worker.farewell import RELOAD_QUIET_S, STOP_QUIET_S
@@ -113,6 +114,7 @@ class Worker:
             services=self._services,
         )
         self._sweep = Sweep(self._services)
+        self._ballast = Ballast(self._intake.clients, self._services)
         tried = tried_rows(
             spec.memory.backends, spec.backend_rows, spec.index, config.worker_processes
         )
@@ -140,6 +142,7 @@ class Worker:
         self._row.set(Column.STATE, ProcessState.READY)
         self._beat()
         self._sweep.start()
+        self._ballast.start()
         self._membership.start()
         self._lookout.start()
         self._names.start()
@@ -225,6 +228,7 @@ class Worker:
         if left:
             log.info("closing %d connections", left)
         self._sweep.stop()
+        self._ballast.stop()
         self._membership.stop()
         self._lookout.stop()
         self._reception.close()
@@ -294,6 +298,12 @@ def _server_settings(
         connection_window=limits.connection_window,
         send_buffer=limits.response_buffer,
         header_bytes=limits.request_header_bytes,
+        control_frames=limits.control_frames,
+        cancelled_requests=limits.cancelled_requests,
+        receive_gaps=limits.receive_gaps,
+        crypto_buffer=limits.crypto_buffer,
+        qpack_table=limits.qpack_table,
+        qpack_blocked_streams=limits.qpack_blocked_streams,
         tickets=tickets,
         new_token=proofs.for_next_time,
     )

@@ -202,6 +202,9 @@ class PlainEngine:
     def is_idle(self) -> bool:
         return not self._streams
 
+    def held(self) -> int:
+        return sum(stream.unconfirmed for stream in self._streams.values())
+
     def probe_timeout(self) -> float:
         return 0.01
 

@@ -12,7 +12,9 @@ import pylsqpack
 from aioquic.quic import events as quic_events
 
 from spooky.protocol import varint
+from spooky.protocol.flood import Floods
 from spooky.protocol.h3 import H3Session
+from spooky.protocol.h3_control import H3Limits
 from spooky.protocol.messages import Body, DownstreamEvent, Headers
 from tests.protocol.quic_pair import Pair, request_fields
 
@@ -173,9 +175,10 @@ class Ledger:
 class Session:
     """A session on a ledger; what it tells is gathered in `told`."""
 
-    def __init__(self) -> None:
+    def __init__(self, cancelled_requests: int = 100) -> None:
         self.ledger = Ledger()
-        self.h3 = H3Session(self.ledger, HEADER_BYTES)
+        self.floods = Floods(10_000, cancelled_requests)
+        self.h3 = H3Session(self.ledger, H3Limits(HEADER_BYTES), self.floods)
         self.h3.open()
         self.told: list[DownstreamEvent] = []
 

@@ -2,15 +2,17 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spooky.bounds import Bound
 from spooky.errors import H3Code
 from spooky.protocol import varint
+from spooky.protocol.flood import CANCEL_BURST_S
 from spooky.protocol.h3_control import H3ConnectionError
 from spooky.protocol.messages import (
     Body,
@@ -348,3 +350,57 @@ def test_changed_octets_break_the_rules_or_are_told_and_never_raise_otherwise(se
         session.h3.reset(0, H3Code.INTERNAL_ERROR)  # It may wait for the encoder stream.
         assert session.ledger.credited[0] == len(octets)
         assert len(session.h3._requests) == 0
+
+
+# --- requests that are not seen through ---------------------------------------------------------
+
+
+def refused_after(act: Callable[[Session, int], None]) -> int:
+    """Say how many requests a client may treat so; it asks for nothing else."""
+    session = Session(cancelled_requests=1)
+    for number in range(100):
+        try:
+            act(session, 4 * number)
+        except H3ConnectionError:
+            return number if session.floods.reached is Bound.CANCELLED_REQUESTS else -1
+    raise AssertionError("never refused")
+
+
+def _reset(session: Session, stream: int) -> None:
+    session.receive(request(), stream=stream)
+    session.h3.reset_received(stream, 0x10C)
+    session.h3.stop_received(stream, 0x10C)
+
+
+def _stop(session: Session, stream: int) -> None:
+    session.receive(request(), stream=stream, end=True)
+    session.h3.stop_received(stream, 0x10C)
+
+
+def _reset_at_once(session: Session, stream: int) -> None:
+    session.h3.reset_received(stream, 0x10C)
+
+
+def _end_without_a_head(session: Session, stream: int) -> None:
+    session.receive(b"", stream=stream, end=True)
+
+
+def _spoil(session: Session, stream: int) -> None:
+    session.receive(request((b"content-length", b"3")), stream=stream)
+    session.receive(data(b"four"), stream=stream)
+
+
+@pytest.mark.parametrize("act", [_reset, _stop, _reset_at_once, _end_without_a_head, _spoil])
+def test_cancelling_request_after_request_is_refused(act: Callable[[Session, int], None]) -> None:
+    assert refused_after(act) == CANCEL_BURST_S
+
+
+def test_what_ends_after_its_answer_was_not_cancelled() -> None:
+    session = Session(cancelled_requests=1)
+    for stream in range(0, 400, 4):
+        session.receive(request(), stream=stream)
+        session.h3.responses.send_section(stream, [(b":status", b"413")], end=True, last=True)
+        session.h3.responses.flush()
+        session.h3.stop(stream, H3Code.NO_ERROR)
+        session.h3.reset_received(stream, 0x10C)
+    assert session.floods.reached is None

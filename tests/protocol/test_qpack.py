@@ -7,10 +7,12 @@ import pytest
 
 from spooky.errors import H3Code
 from spooky.protocol import varint
+from spooky.protocol.flood import Floods
 from spooky.protocol.h3_control import (
     QPACK_DECOMPRESSION_FAILED,
     ControlStreams,
     FieldSectionTooLargeError,
+    H3Limits,
     count_lines,
 )
 from spooky.protocol.messages import Body, DownstreamEvent, Headers, RequestHead, Trailers
@@ -160,7 +162,7 @@ def test_a_reference_to_what_was_never_inserted_is_refused() -> None:
 
 def test_a_small_section_that_would_decode_to_megabytes_is_not_decoded() -> None:
     ledger = Ledger()
-    control = ControlStreams(ledger, 8192)
+    control = ControlStreams(ledger, H3Limits(8192), Floods(10_000, 100))
     control.open()
     encoder = Encoder()
     block = encoder.encode(4, [(b"x-large", b"v" * 3000)])

@@ -17,6 +17,7 @@ from aioquic.quic.connection import (
 
 from spooky.protocol.cid import CID_LENGTH, mint, reset_token
 from spooky.protocol.downstream import Retried, ServerSettings
+from spooky.protocol.flood import Floods
 from spooky.protocol.messages import Path
 from spooky.protocol.quic.frame_handlers import FrameHandlers
 from spooky.protocol.quic.pacing import Pacer
@@ -53,6 +54,7 @@ class ServerConnection(Receiving, Sending, Settling, FrameHandlers):
             original_destination_connection_id=original_destination_cid,
             retry_source_connection_id=retried.source_cid if retried else None,
         )
+        self.floods = Floods(settings.control_frames, settings.cancelled_requests)
         self._proven_path = retried.path if retried else None
         self._settings = settings
         self._mtu = MtuSearch(settings.max_datagram_size)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any, TypeAlias
 
-from aioquic.quic.connection import QuicConnection
 from aioquic.tls import Epoch
+
+from spooky.protocol.quic.bounding import Bounding
 
 Handlers: TypeAlias = dict[int, tuple[Callable[..., None], frozenset[Epoch]]]
 
@@ -21,15 +22,16 @@ class _View:
 
     __slots__ = ("_connection",)
 
-    def __init__(self, connection: QuicConnection) -> None:
+    def __init__(self, connection: "FrameHandlers") -> None:
         self._connection = connection
 
     def __getitem__(self, kind: int) -> tuple[Callable[..., None], frozenset[Epoch]]:
+        self._connection.count_frame(kind)
         function, epochs = _TABLE[kind]
         return MethodType(function, self._connection), epochs
 
 
-class FrameHandlers(QuicConnection):
+class FrameHandlers(Bounding):
     """A connection that shares the table; it is made when the first of them is."""
 
     @property

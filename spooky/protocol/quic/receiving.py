@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from aioquic._buffer import Buffer
 from aioquic.quic.connection import (
     END_STATES,
-    QuicConnection,
     QuicConnectionError,
     QuicReceiveContext,
 )
@@ -24,7 +23,9 @@ from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.quic.stream import FinalSizeError, QuicStream, QuicStreamReceiver, StreamFinishedError
 from aioquic.tls import Epoch
 
+from spooky.protocol.flood import FREE_FRAMES
 from spooky.protocol.messages import Path
+from spooky.protocol.quic.bounding import Bounding
 from spooky.protocol.quic.protection import SPIN, Opener
 from spooky.protocol.varint import MAX_VARINT
 
@@ -61,7 +62,7 @@ class _Way:
     """When the connection is over if nothing comes after this batch."""
 
 
-class Receiving(QuicConnection):
+class Receiving(Bounding):
     """The receiving side of a connection of ours."""
 
     _gathered: dict[int, StreamData]
@@ -74,6 +75,7 @@ class Receiving(QuicConnection):
     def receive(self, datagrams: Iterable[tuple[bytes, Path]], now: float) -> None:
         """Take a batch of datagrams, each with the path that it came by."""
         self._gathered = {}
+        self.floods.now = now
         way = self._way(now)
         for data, path in datagrams:
             if way is None or path is not way.path or not self._receive_plain(data, way):
@@ -172,7 +174,11 @@ class Receiving(QuicConnection):
         """Take the frames of a packet; say whether it is to be acknowledged."""
         at, end = 0, len(payload)
         is_ack_eliciting = False
+        frames = 0
         while at < end:
+            frames += 1
+            if frames > FREE_FRAMES:
+                self._spend(1)
             kind = payload[at]
             if kind & ~7 == STREAM:
                 at = self._take_stream(kind, payload, at + 1)
@@ -255,10 +261,14 @@ class Receiving(QuicConnection):
     def _take_odd_data(
         self, receiver: QuicStreamReceiver, kind: int, frame: QuicStreamFrame
     ) -> None:
+        if not frame.data and not frame.fin:
+            self._spend(1)
+        before = self._open_pieces(receiver)
         try:
             event = receiver.handle_frame(frame)
         except FinalSizeError as error:
             raise _violation(QuicErrorCode.FINAL_SIZE_ERROR, kind, str(error)) from None
+        self._count_pieces(receiver, before)
         if event is not None:
             self._gather(event.stream_id, event.data, end=event.end_stream)
 
