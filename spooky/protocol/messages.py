@@ -170,6 +170,11 @@ class CidRetired:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamsBlocked:
+    """The client would open more streams than it may (RFC 9000 section 19.14)."""
+
+
+@dataclass(frozen=True, slots=True)
 class GoAway:
     """The peer takes no streams above `last_stream`; those have been told of by `Reset`."""
 
@@ -200,6 +205,9 @@ class Closed:
     by_peer: bool
 
 
+ALL_STREAMS = -1
+"""Stands for all streams of a connection where a stream is named."""
+
 DownstreamEvent: TypeAlias = (
     RequestBegun
     | RequestHead
@@ -212,6 +220,7 @@ DownstreamEvent: TypeAlias = (
     | Ready
     | CidIssued
     | CidRetired
+    | StreamsBlocked
     | Closed
 )
 
@@ -275,6 +284,13 @@ class DownstreamEngine(Protocol):
 
     def unacknowledged(self, stream: int) -> int:
         """Count the octets of the response that the client has not confirmed yet."""
+
+    def held_up(self) -> dict[int, int]:
+        """Say what the client keeps waiting, and how much of it it has taken so far.
+
+        That is each request's stream that has more than the client has made room for, and
+        `ALL_STREAMS`, of all together, where anything of a response waits to be sent.
+        """
 
     def consume(self, stream: int, count: int) -> None:
         """Give back flow-control credit for `count` octets that were passed on."""

@@ -27,6 +27,8 @@ class Home:
 
     def forget(self, cid: bytes, client: Client) -> None: ...
 
+    def ready(self, client: Client) -> None: ...
+
     def remove(self, client: Client) -> None:
         self.removed.append(client)
 

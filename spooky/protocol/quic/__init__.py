@@ -3,7 +3,7 @@
 Its version is pinned exactly, and the tests name every attribute that is used here.
 """
 
-from spooky.protocol.quic.connection import ServerConnection
+from spooky.protocol.quic.connection import ServerConnection, StreamsWanted
 from spooky.protocol.quic.receiving import StreamData
 from spooky.protocol.quic.settings import SUPPORTED_VERSIONS, ServerIdentity, ServerSettings
 
@@ -13,4 +13,5 @@ __all__ = [
     "ServerIdentity",
     "ServerSettings",
     "StreamData",
+    "StreamsWanted",
 ]

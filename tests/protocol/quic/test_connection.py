@@ -196,6 +196,7 @@ PRIVATE: dict[str, set[str]] = {
 
 OVERRIDDEN: dict[str, list[str]] = {
     "_confirm_handshake": ["self"],
+    "_handle_streams_blocked_frame": ["self", "context", "frame_type", "buf"],
     "_initialize": ["self", "peer_cid"],
     "_on_max_stream_data_delivery": ["self", "delivery", "stream"],
     "_replenish_connection_ids": ["self"],
