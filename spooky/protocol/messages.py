@@ -289,7 +289,7 @@ class DownstreamEngine(Protocol):
         """Say what the client keeps waiting, and how much of it it has taken so far.
 
         That is each request's stream that has more than the client has made room for, and
-        `ALL_STREAMS`, of all together, where anything of a response waits to be sent.
+        `ALL_STREAMS`, of all together, where anything waits for which its stream has room.
         """
 
     def consume(self, stream: int, count: int) -> None:

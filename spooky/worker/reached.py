@@ -68,6 +68,6 @@ class BoundLog:
             for bound, count in counts.items():
                 times = count - self._told[bound]
                 if times and bound not in _EVERYDAY:
-                    log.info("the bound %s was reached %d times", bound.name.lower(), times)
+                    log.info("bound reached: %s, %d times", bound.name.lower(), times)
             self._told = counts
         self.start()

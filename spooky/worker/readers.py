@@ -1,7 +1,7 @@
 """Clients that take their responses too slowly: one look over all connections, now and then.
 
 A stream counts while it has more than the client has made room for, and a connection while anything
-waits to be sent: then the client confirms too little, or its path carries too little.
+else waits to be sent: then the client confirms too little, or its path carries too little.
 What has been handed to the engine is looked at, too, long after its request is over.
 """
 

@@ -148,15 +148,16 @@ class ServerConnection(Receiving, Sending, FrameHandlers):
     def held_up(self) -> dict[int, int]:
         """Say how much was sent of each request's stream that has used up its flow control.
 
-        Under `ALL_STREAMS` what was sent of all of them, where any has something to send.
+        Under `ALL_STREAMS` what was sent of all of them, where another one has something to send.
         """
         found: dict[int, int] = {}
         for stream_id, stream in self._streams.items():
             sender = stream.sender
             if not stream_id & 3 and not sender.buffer_is_empty:
-                found[ALL_STREAMS] = self._remote_max_data_used
                 if sender.highest_offset >= stream.max_stream_data_remote:
                     found[stream_id] = sender.highest_offset
+                else:
+                    found[ALL_STREAMS] = self._remote_max_data_used
         return found
 
     def has_unacknowledged(self) -> bool:
