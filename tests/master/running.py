@@ -67,6 +67,12 @@ class Master:
                     found[" ".join(child.cmdline()).strip()] = child.pid
         return found
 
+    def pids(self) -> set[int]:
+        """All processes under the master: two of one title are one among its `children`."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return {child.pid for child in psutil.Process(self.pid).children()}
+        return set()
+
     def says(self, text: str, times: int = 1) -> None:
         wait_for(lambda: self.stderr().count(text) >= times, f"{text!r} in:\n{self.stderr()}")
 

@@ -282,10 +282,8 @@ def test_a_reload_replaces_all_processes_and_keeps_the_socket(tmp_path: Path) ->
         running.send(signal.SIGHUP)
         running.says("generation 2 serves")
         wanted = {"spooky: worker 0 (gen 2)", "spooky: worker 1 (gen 2)", "spooky: keeper"}
-        after = wait_for(
-            lambda: now if set(now := running.children()) == wanted else None, "only the new"
-        )
-        assert not set(before.values()) & set(after.values())
+        wait_for(lambda: not set(before.values()) & running.pids(), "none of the old")
+        wait_for(lambda: set(running.children()) == wanted, "the new")
         ports = {one.laddr.port for one in psutil.Process(running.pid).net_connections("inet")}
         assert ports == {port}
         running.send(signal.SIGHUP)

@@ -25,6 +25,7 @@ from spooky.protocol.quic.path_mtu import MtuSearch
 from spooky.protocol.quic.receiving import Receiving
 from spooky.protocol.quic.sending import Sending
 from spooky.protocol.quic.settings import ServerSettings
+from spooky.protocol.quic.settling import Settling
 from spooky.protocol.retry import Retried
 
 
@@ -44,7 +45,7 @@ class _Silence(QuicConnectionAdapter):
 _SILENCE = _Silence(logger, {})
 
 
-class ServerConnection(Receiving, Sending, FrameHandlers):
+class ServerConnection(Receiving, Sending, Settling, FrameHandlers):
     """One QUIC connection of a client."""
 
     def __init__(
@@ -115,13 +116,6 @@ class ServerConnection(Receiving, Sending, FrameHandlers):
             handle_hello(input_buf, initial_buf, later_buf)
 
         context._server_handle_hello = choose_and_handle  # type: ignore[assignment,method-assign]
-
-    def _confirm_handshake(self) -> None:
-        super()._confirm_handshake()
-        # Nobody looks at these any more, and most connections are idle for most of their life.
-        context = self.tls
-        context.handshake_extensions, context.received_extensions = [], []
-        context._ec_private_keys, context._x25519_private_key = [], None
 
     def negotiated_version(self) -> int:
         """Return the QUIC version in use, 0 before it is known."""

@@ -95,7 +95,7 @@ def test_never_more_in_flight_than_the_window_allows() -> None:
     fetch(client, 3)
     assert over == []
     pair.advance(2)
-    assert (loss.bytes_in_flight, loss.spaces[2].ack_eliciting_in_flight) == (0, 0)
+    assert (loss.bytes_in_flight, loss.spaces[-1].ack_eliciting_in_flight) == (0, 0)
 
 
 def test_streams_take_turns() -> None:
