@@ -118,6 +118,13 @@ def test_who_has_nothing_to_take_is_not_looked_at(loop: Loop) -> None:
     assert busy.looks > 10
 
 
+def test_what_waits_is_watched_after_its_request_is_over(loop: Loop) -> None:
+    client = Reader({4: 0}, quiet_since=loop.now - 1)
+    watch(loop, client)
+    loop.advance(10.0)
+    assert client.given_up == [4]
+
+
 def test_no_bound(loop: Loop) -> None:
     client = Reader({4: 0})
     watch(loop, client, rate=0)
