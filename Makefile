@@ -1,12 +1,14 @@
-# make demo | test | lint | format | e2e | e2e-long | bench | profile   (see CONTRIBUTING.md)
+# make demo | test | lint | format | e2e | e2e-long | bench | growth | soak | profile   (see CONTRIBUTING.md)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Tests start real processes: two at a time are enough for two cores.
 JOBS ?= 2
+# How long `make soak` takes.
+MINUTES ?= 10
 
-.PHONY: demo test e2e e2e-long lint format bench profile schema clean
+.PHONY: demo test e2e e2e-long lint format bench growth soak profile schema clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +43,12 @@ bench: $(STAMP)
 	$(BIN)/python -m loadtest.codecs
 	$(BIN)/python -m loadtest.rates
 	$(BIN)/python -m loadtest.bench $(BENCH)
+
+growth: $(STAMP)
+	$(BIN)/python -m loadtest.growth $(GROWTH)
+
+soak: $(STAMP)
+	$(BIN)/python -m loadtest.scenario soak --minutes $(MINUTES)
 
 profile: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'

@@ -19,6 +19,9 @@ from loadtest.workloads import WORKLOADS
 WINDOW_BITS = "20"
 """nghttpd's receive windows, 1 MiB: the backend shall not be what an upload waits for."""
 
+REPLIES = (1 << 10, 64 << 10, 1 << 20)
+"""Lengths of answers that there are beside those of the workloads."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -69,7 +72,7 @@ def backend(folder: Path, port: int) -> Launch:
         raise SystemExit("bench: nghttpd is not installed: apt-get install nghttp2-server")
     files = folder / "www"
     files.mkdir()
-    for workload in WORKLOADS.values():
-        (files / workload.path.strip("/")).write_bytes(bytes(workload.reply_bytes))
+    for octets in {*REPLIES, *(workload.reply_bytes for workload in WORKLOADS.values())}:
+        (files / str(octets)).write_bytes(bytes(octets))
     windows = ("-w", WINDOW_BITS, "-W", WINDOW_BITS)
     return Launch((program, "--no-tls", "-a", "127.0.0.1", *windows, "-d", str(files), str(port)))

@@ -133,35 +133,37 @@ class Peer:
 
 
 def _spooky(site: Site) -> Launch:
-    config = _written(site, "spooky.yaml", SPOOKY.format(site=site))
+    config = written(site, "spooky.yaml", SPOOKY.format(site=site))
     return Launch((sys.executable, "-m", "spooky", "-c", config), {"PYTHONPATH": str(ROOT)})
 
 
 def _caddy(site: Site) -> Launch:
-    config = _written(site, "Caddyfile", CADDY.format(site=site))
-    argv = (_program("caddy"), "run", "--config", config, "--adapter", "caddyfile")
+    config = written(site, "Caddyfile", CADDY.format(site=site))
+    argv = (program("caddy"), "run", "--config", config, "--adapter", "caddyfile")
     return Launch(argv, {"GOMAXPROCS": "1", "HOME": str(site.folder)})
 
 
 def _envoy(site: Site) -> Launch:
-    config = _written(site, "envoy.yaml", ENVOY.format(site=site, types=ENVOY_TYPES))
+    config = written(site, "envoy.yaml", ENVOY.format(site=site, types=ENVOY_TYPES))
     flags = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
-    return Launch((_program("envoy"), "-c", config, *flags))
+    return Launch((program("envoy"), "-c", config, *flags))
 
 
 def _hypercorn(site: Site) -> Launch:
-    config = _written(site, "hypercorn.toml", HYPERCORN.format(site=site))
+    config = written(site, "hypercorn.toml", HYPERCORN.format(site=site))
     argv = (sys.executable, "-m", "hypercorn", "--config", config, "loadtest.answer:app")
     return Launch(argv, {"PYTHONPATH": str(ROOT)})
 
 
-def _written(site: Site, name: str, text: str) -> str:
+def written(site: Site, name: str, text: str) -> str:
+    """Write a file of a peer; its path."""
     path = site.folder / name
     path.write_text(text)
     return str(path)
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Where a program is, on PATH or beside this interpreter."""
     # The wheels put their programs beside this interpreter, which need not be on PATH.
     beside = Path(sys.executable).parent / name
     return str(beside) if beside.exists() else shutil.which(name) or name

@@ -23,7 +23,7 @@ from loadtest.workloads import Workload
 
 IDLE_CONNECTIONS = 200
 WARMUP_S = 1.5
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 SETTLE_S = 0.5
 """Between opening the idle connections and weighing them: acknowledgements and tickets pass."""
 LOG_LINES = 15
@@ -106,7 +106,7 @@ def _weigh_connections(process: psutil.Process, port: int, cores: Cores) -> floa
     before = read_memory(process)
     arguments = (str(port), str(IDLE_CONNECTIONS))
     with talking("loadtest.idle", *arguments, cores=cores.others) as client:
-        _expect(client, "ready")
+        expect(client, "ready")
         time.sleep(SETTLE_S)
         after = read_memory(process)
         client.communicate()
@@ -122,19 +122,21 @@ def _load(process: psutil.Process, port: int, plan: Plan) -> tuple[LoadResult, C
         "--seconds", str(plan.seconds),
     )  # fmt: skip
     with talking("loadtest.client", *arguments, cores=plan.cores.others) as client:
-        _expect(client, "begin")
+        expect(client, "begin")
         before = read_clock(process, core)
-        _expect(client, "end")
+        expect(client, "end")
         after = read_clock(process, core)
-        result = LoadResult(**json.loads(_line(client)))
+        result = LoadResult(**json.loads(line(client)))
     return result, cpu_between(before, after)
 
 
-def _expect(client: "subprocess.Popen[str]", word: str) -> None:
-    if (line := _line(client)) != word:
-        raise NotMeasuredError(f"the load generator said {line!r} where {word!r} was due")
+def expect(client: "subprocess.Popen[str]", word: str) -> None:
+    """Read a line of a load generator; NotMeasuredError when it is another one."""
+    if (said := line(client)) != word:
+        raise NotMeasuredError(f"the load generator said {said!r} where {word!r} was due")
 
 
-def _line(client: "subprocess.Popen[str]") -> str:
+def line(client: "subprocess.Popen[str]") -> str:
+    """Read a line of a load generator; empty when it has ended."""
     assert client.stdout is not None
     return client.stdout.readline().strip()

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qh3.h3.connection import H3Connection
-from qh3.h3.events import DataReceived, HeadersReceived, StreamReset
+from qh3.h3.events import DataReceived, GoawayReceived, HeadersReceived, StreamReset
 from qh3.quic.configuration import QuicConfiguration
 from qh3.quic.connection import QuicConnection, QuicConnectionError
 from qh3.quic.events import ConnectionTerminated, HandshakeCompleted
@@ -28,6 +28,14 @@ UDP_GRO = 104
 DATAGRAM_BYTES = 1350
 SOCKET_BYTES = 4 << 20
 NEVER = float("inf")
+IDLE_TIMEOUT_S = 300.0
+"""The peer's may be shorter; crowds need longer than usual to have all of their connections."""
+SLOW_WINDOW = 16 << 10
+"""Octets that a slow client lets its peer send ahead, on a stream and on the connection."""
+SLOW_PIECE = 2 << 10
+"""Octets that a slow client sends of its body at a time."""
+REJECTED = 0x10B
+"""H3_REQUEST_REJECTED (RFC 9114 section 8.1): nothing was done, it may be asked again."""
 ENGINE_ERRORS = (QuicConnectionError, ValueError)
 """What qh3 raises of itself, as when a peer loses many datagrams ("reserved stream is missing")."""
 
@@ -40,18 +48,26 @@ class Exchange:
     status: int = 0
     octets: int = 0
     reset: bool = False
+    rejected: bool = False
+    """Reset before anything was done with it, so that it may be asked again."""
+    unsent: int = 0
+    """Octets of the body that a slow client still keeps back."""
 
 
-def _configuration() -> QuicConfiguration:
+def _configuration(workload: Workload) -> QuicConfiguration:
     # Path MTU discovery is off so that every peer gets datagrams of one size, as from Chromium.
-    return QuicConfiguration(
+    configuration = QuicConfiguration(
         alpn_protocols=["h3"],
+        idle_timeout=IDLE_TIMEOUT_S,
         server_name="localhost",
         verify_mode=ssl.CERT_NONE,
         verify_hostname=False,
         max_datagram_size=DATAGRAM_BYTES,
         probe_datagram_size=False,
     )
+    if workload.pace_s:
+        configuration.max_data = configuration.max_stream_data = SLOW_WINDOW
+    return configuration
 
 
 def _connected_socket(address: tuple[str, int]) -> socket.socket:
@@ -60,6 +76,8 @@ def _connected_socket(address: tuple[str, int]) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
     sock.setsockopt(socket.SOL_UDP, UDP_GRO, 1)
     sock.connect(address)
+    # Not by a flag of each call: gevent's sockets, which Locust brings, would wait all the same.
+    sock.setblocking(False)
     return sock
 
 
@@ -72,14 +90,17 @@ class Session:
         """The handshake is done and requests can be made."""
         self.closed = ""
         """Why the connection ended, when it has."""
+        self.leaving = False
+        """The peer sent GOAWAY (RFC 9114 section 5.2): no new request belongs here."""
         self.open: dict[int, Exchange] = {}
         self.deadline = NEVER
         self._address = ("127.0.0.1", port)
         self._socket = _connected_socket(self._address)
-        self._quic = QuicConnection(configuration=_configuration())
+        self._quic = QuicConnection(configuration=_configuration(workload))
         self._http: H3Connection | None = None
         self._headers = _request_headers(workload, port)
         self._body = bytes(workload.upload_bytes)
+        self._is_slow = workload.pace_s > 0
         self._quic.connect(self._address, now)
         self.flush(now)
 
@@ -92,9 +113,20 @@ class Session:
         assert self._http is not None
         stream_id = self._quic.get_next_available_stream_id()
         self._http.send_headers(stream_id, self._headers, end_stream=not self._body)
-        if self._body:
+        exchange = self.open[stream_id] = Exchange(now)
+        if self._is_slow:
+            exchange.unsent = len(self._body)
+        elif self._body:
             self._http.send_data(stream_id, self._body, end_stream=True)
-        self.open[stream_id] = Exchange(now)
+
+    def dribble(self) -> None:
+        """Queue the next piece of each body that a slow client keeps back."""
+        for stream_id, exchange in self.open.items():
+            if exchange.unsent and self._http is not None:
+                piece = min(SLOW_PIECE, exchange.unsent)
+                exchange.unsent -= piece
+                last = not exchange.unsent
+                self._http.send_data(stream_id, bytes(piece), end_stream=last)
 
     def receive(self, now: float) -> list[Exchange]:
         """Read the socket until it is empty; the exchanges that came to their end."""
@@ -121,6 +153,8 @@ class Session:
         try:
             for data, _ in self._quic.datagrams_to_send(now):
                 self._socket.send(data)
+        except BlockingIOError:
+            pass  # the buffer is full, and what does not fit is lost as on any network
         except OSError as error:
             self._end(f"socket: {error.strerror}")
         except ENGINE_ERRORS as error:
@@ -141,7 +175,7 @@ class Session:
     def _datagrams(self) -> Iterator[tuple[bytes, int]]:
         while True:
             try:
-                data, ancillary, _, _ = self._socket.recvmsg(65535, 64, socket.MSG_DONTWAIT)
+                data, ancillary, _, _ = self._socket.recvmsg(65535, 64)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -163,6 +197,8 @@ class Session:
         return done
 
     def _note(self, news: object, done: list[Exchange]) -> None:
+        if isinstance(news, GoawayReceived):
+            self.leaving = True
         if not isinstance(news, HeadersReceived | DataReceived | StreamReset):
             return
         exchange = self.open.get(news.stream_id)
@@ -174,8 +210,9 @@ class Session:
                 exchange.status = exchange.status or int(headers[0][1])
             case DataReceived(data=data, stream_ended=ended):
                 exchange.octets += len(data)
-            case StreamReset():
+            case StreamReset(error_code=code):
                 exchange.reset = ended = True
+                exchange.rejected = code == REJECTED
         if ended:
             done.append(self.open.pop(news.stream_id))
 
@@ -207,6 +244,7 @@ def _request_headers(workload: Workload, port: int) -> list[tuple[bytes, bytes]]
         (b"user-agent", b"spooky-loadtest"),
         (b"accept", b"*/*"),
     ]
+    headers += [(b"x-field-%d" % n, b"%032x" % n) for n in range(workload.fields)]
     if workload.upload_bytes:
         headers.append((b"content-length", b"%d" % workload.upload_bytes))
     return headers

@@ -21,6 +21,10 @@ class Workload:
     reply_bytes: int = 1024
     fresh: bool = False
     """Each request on a connection of its own, which is closed after it."""
+    fields: int = 0
+    """Header fields over and above the usual six, of about 40 octets each."""
+    pace_s: float = 0.0
+    """A slow client: it reads its socket, and sends a piece of its body, only so often."""
 
     @property
     def path(self) -> str:

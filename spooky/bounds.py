@@ -39,3 +39,5 @@ class Bound(IntEnum):
     """Time in which nothing of an exchange moves."""
     TOTAL_TIMEOUT = 13
     """Time that an exchange may take."""
+    STATELESS_ANSWERS = 40
+    """Answers in a second to packets of which no connection is known."""

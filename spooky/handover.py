@@ -21,14 +21,16 @@ RELOAD_WISH: Final = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class SharedKeys:
-    """Secrets that every worker of every generation has in common, of 32 random octets."""
+    """Secrets that every worker of every generation has in common."""
 
     reset: bytes
     """Derives stateless reset tokens from connection IDs (RFC 9000 section 10.3.2)."""
     token: bytes
-    """Seals the tokens of Retry packets (RFC 9000 section 8.1.2)."""
+    """Seals the tokens of Retry packets and NEW_TOKEN frames (RFC 9000 section 8.1)."""
     session: bytes
     """Signs the cookies of upstreams that have no secret of their own."""
+    ticket: bytes
+    """The state of `protocol.ratchet` whose secrets seal TLS session tickets."""
 
 
 class Steering(Enum):

@@ -29,7 +29,10 @@ ALLOWED: dict[str, frozenset[str]] = {
         "config ctl demo errors handover keeper log master policy protocol shm status worker"
     ),
     "demo": words("config errors"),
-    "master": words("config shm handover errors log policy.backoff protocol.cid protocol.datagram"),
+    "master": words(
+        "config shm handover errors log policy.backoff protocol.cid protocol.datagram "
+        "protocol.ratchet"
+    ),
     "worker": words("bounds config shm handover errors log metrics names protocol policy"),
     "keeper": words("config shm handover errors log names protocol policy"),
     "protocol": words("bounds errors"),

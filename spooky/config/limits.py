@@ -48,9 +48,13 @@ class Limits:
     """The same for all requests of one client connection together."""
     response_buffer: int = 256 * 1024
     """Octets of one response body that may wait for the client to acknowledge them."""
-    retry: str = "off"
+    retry: str = "auto"
     """`always`: every client first proves its address by a Retry packet, which costs a round trip
-    (RFC 9000 section 8.1.2). `off`: none does."""
+    (RFC 9000 section 8.1.2). `off`: none does. `auto`: while `retry_handshakes` are half open."""
+    retry_handshakes: int = 100
+    """Handshakes of one worker that are not complete from which on `retry: auto` asks for proof."""
+    stateless_answers: int = 1000
+    """Version negotiations, stateless resets and refusals that one worker sends in a second."""
     client_idle_timeout: float = 30.0
     """QUIC's max_idle_timeout (RFC 9000 section 10.1)."""
     max_datagram_size: int = 1452

@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from spooky.handover import RELOAD_WISH, KeeperMain, KeeperSpec, SharedKeys, Wor
 from spooky.master.control import ControlSocket
 from spooky.master.sockets import Crew, Sockets
 from spooky.master.spawn import Birth, Child
+from spooky.protocol import ratchet
 from spooky.shm.instance import Cell
 from spooky.shm.notes import Note
 from spooky.shm.segment import SharedMemory
@@ -100,6 +102,19 @@ def identities_of(configs: Iterable[Config]) -> list[str]:
     return list(dict.fromkeys(every))
 
 
+_KEY_OCTETS = 32
+
+
+def _new_keys() -> SharedKeys:
+    """Make the keys of a new instance."""
+    return SharedKeys(
+        reset=secrets.token_bytes(_KEY_OCTETS),
+        token=secrets.token_bytes(_KEY_OCTETS),
+        session=secrets.token_bytes(_KEY_OCTETS),
+        ticket=ratchet.begin(time.monotonic(), secrets.token_bytes(ratchet.SECRET_OCTETS)),
+    )
+
+
 class Estate:
     """What the master lends to every process of every generation."""
 
@@ -123,7 +138,7 @@ class Estate:
         if left is None:
             limits = config.limits
             self.memory = SharedMemory.create(limits.backend_rows, limits.rate_limit_keys)
-            self._keys = SharedKeys(*(secrets.token_bytes(32) for _ in fields(SharedKeys)))
+            self._keys = _new_keys()
         else:
             self.memory = SharedMemory.attach(left["memory"], writable=True)
             self._keys = SharedKeys(*(bytes.fromhex(left[one.name]) for one in fields(SharedKeys)))
@@ -133,6 +148,7 @@ class Estate:
 
     def describe(self) -> dict[str, Any]:
         """Say in plain values what there is. It has the keys, so it is for no other eyes."""
+        self._turn_keys()
         return {
             "fixed": self.fixed,
             "memory": self.memory.fd,
@@ -141,6 +157,11 @@ class Estate:
             "overlay": self.memory.notes.read().text,
             "control": self._control.socket.fileno() if self._control else None,
         }
+
+    def _turn_keys(self) -> None:
+        """Forget the keys of session tickets that are too old by now."""
+        ticket = ratchet.advance(self._keys.ticket, time.monotonic())
+        self._keys = replace(self._keys, ticket=ticket)
 
     def filenos(self) -> list[int]:
         """List the descriptors that `describe` speaks of."""
@@ -199,6 +220,7 @@ class Estate:
     ) -> Birth:
         """Say how a worker comes to be; `shed` closes what is the master's, sockets aside."""
         config = blueprint.config
+        self._turn_keys()
         self.memory.expect(child.slot)
         index = child.slot - crew.first
         spec = WorkerSpec(

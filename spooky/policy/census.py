@@ -51,15 +51,16 @@ class Census:
         self._places = places
         self._rules = rules
         self._seen: list[list[int]] | None = None
-        self._due_ms = math.inf
+        self.due_ms = math.inf
+        """When the passing of time alone changes something."""
 
     def take(self, now_ms: int) -> Weighing | None:
         """Weigh them if it may come out otherwise than the last time; None where it cannot."""
         seen = [place.row.deciding() for place in self._places]
-        if seen == self._seen and now_ms < self._due_ms:
+        if seen == self._seen and now_ms < self.due_ms:
             return None
         self._seen = seen
         weighing = weigh([place.member(now_ms) for place in self._places], self._rules)
         again_in = weighing.again_in
-        self._due_ms = math.inf if again_in is None else now_ms + again_in * 1000
+        self.due_ms = math.inf if again_in is None else now_ms + again_in * 1000
         return weighing

@@ -43,7 +43,7 @@ class AioquicEngine:
     ) -> None:
         """Serve a client whose first packet had `original_destination_cid`.
 
-        `retried` is what it proved by the token of a Retry, if it was asked for one.
+        `retried` is what it proved by a token, if it brought one.
         """
         self._quic = ServerConnection(settings, configuration, original_destination_cid, retried)
         self._h3 = H3Session(self._quic, settings.header_bytes)
@@ -105,7 +105,8 @@ class AioquicEngine:
                 self._h3.open()
             case quic.HandshakeCompleted():
                 version = self._quic.negotiated_version()
-                found.append(Ready(self._quic.server_name, event.alpn_protocol, version))
+                name, alpn = self._quic.server_name, event.alpn_protocol
+                found.append(Ready(name, alpn, version, event.session_resumed))
             case quic.ConnectionIdIssued():
                 found.append(CidIssued(event.connection_id))
             case StreamsWanted():

@@ -268,6 +268,7 @@ class H2Engine:
         return None if state is None or state.broken else state
 
     def _tell(self, state: ResponseStream, event: UpstreamEvent) -> None:
+        self._reader.note_progress()
         self._events.append(event)
         if state.got_end and state.sent_end:
             self._forget(state.number)

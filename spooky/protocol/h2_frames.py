@@ -19,6 +19,7 @@ from hyperframe.frame import (
 )
 
 from spooky.protocol.upstream import (
+    EMPTY_FRAME_OCTETS,
     FRAME_HEADER,
     MOST_CONTINUATIONS,
     MOST_EMPTY_FRAMES,
@@ -69,7 +70,7 @@ class FrameReader:
             return frame
 
     def note_progress(self) -> None:
-        """Begin to count anew: what was sent may be answered by frames that carry nothing."""
+        """Begin to count anew: a message went on, whichever way."""
         self._empty = 0
 
     def unparsed(self) -> bytes:
@@ -124,10 +125,10 @@ class FrameReader:
         return whole
 
     def _count(self, frame: Frame) -> None:
-        if isinstance(frame, HeadersFrame) or (isinstance(frame, DataFrame) and frame.data):
-            self._empty = 0
-            return
         self._empty += 1
+        if not (isinstance(frame, DataFrame) and frame.data):
+            octets = len(frame.data) if isinstance(frame, HeadersFrame) else frame.body_len
+            self._empty += octets // EMPTY_FRAME_OCTETS
         if self._empty > MOST_EMPTY_FRAMES:
             error = DenialOfServiceError("a flood of frames that carry nothing")
             error.error_code = ErrorCodes.ENHANCE_YOUR_CALM

@@ -74,6 +74,11 @@ class StreamTransport(Protocol):
         """Let the client send `count` octets more."""
 
 
+_NO_FIELDS = b"\0\0"
+"""A section without a field line (RFC 9204 section 4.5), such as empty trailers; pylsqpack takes
+it for a broken one."""
+
+
 class ControlStreams:
     """Our three unidirectional streams and the client's."""
 
@@ -137,6 +142,8 @@ class ControlStreams:
             FieldSectionTooLargeError: it is larger than we said to accept.
             H3ConnectionError: it cannot be decoded (RFC 9204 section 6).
         """
+        if payload == _NO_FIELDS:
+            return []
         most_lines = self._header_bytes // LINE_OVERHEAD
         if payload is not None and len(payload) > most_lines and count_lines(payload) > most_lines:
             # Before it is decoded: one octet may stand for a whole table of octets.

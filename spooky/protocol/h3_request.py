@@ -157,8 +157,9 @@ def make_head(request: RequestStream, fields: Headers) -> RequestHead | str:
             headers.append((name, value))
             if name == b"content-length" and value.isdigit() and len(value) < 20:
                 request.expected = int(value)
-        elif headers or name in pseudo or name not in REQUEST_PSEUDO:
-            return f"pseudo-header field {name[:32]!r} is unknown, repeated or late"
+        elif headers or name in pseudo or name not in REQUEST_PSEUDO or not value:
+            # An empty :authority is malformed, though Host may stand for one that is not there.
+            return f"pseudo-header field {name[:32]!r} is unknown, repeated, late or empty"
         else:
             pseudo[name] = value
     method = pseudo.get(b":method")

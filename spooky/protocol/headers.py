@@ -7,6 +7,7 @@ it does not know go through untouched.
 A rule: `x-forwarded-proto`, `-host` and `host` are what we saw, whatever the client claims;
 `x-forwarded-for`, `forwarded` and `via` are continued, for other proxies may stand before us; a
 `forwarded` that is not well formed is dropped, for an open quote in it would swallow our element.
+So is a name such as `x_forwarded_for`, which many applications cannot tell from ours.
 """
 
 import ipaddress
@@ -61,6 +62,19 @@ _REPLACED = CONNECTION_SPECIFIC | {
     b"x-forwarded-proto",
     b"x-request-id",
 }
+
+
+def _lookalikes(name: bytes) -> set[bytes]:
+    """List the names that are `name` once a gateway has made the underscores of CGI of hyphens."""
+    words = name.split(b"-")
+    found = {words[0]}
+    for word in words[1:]:
+        found = {start + sign + word for start in found for sign in (b"-", b"_")}
+    return found - {name}
+
+
+_FOR_BACKENDS = _CONTINUED.union(_REPLACED, (b"content-length",))
+_REPLACED |= frozenset().union(*map(_lookalikes, _FOR_BACKENDS))
 _TOUCHED = _CONTINUED | _REPLACED
 _DROPPED_IN_RESPONSES = CONNECTION_SPECIFIC | {b"via"}
 _TOUCHED_IN_RESPONSES = _DROPPED_IN_RESPONSES | {b"x-request-id"}

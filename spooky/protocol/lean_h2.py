@@ -46,6 +46,7 @@ from spooky.protocol.messages import (
     UpstreamEvent,
 )
 from spooky.protocol.upstream import (
+    EMPTY_FRAME_OCTETS,
     LARGEST_WINDOW,
     MOST_EMPTY_FRAMES,
     H2Limits,
@@ -132,13 +133,14 @@ class LeanEngine(Sender):
             start, end = trim(PADDED, data, start, end)
         state = self._message_of(stream, "DATA")
         if state is None:
+            self._count_late(stream, credit)
             return
         state.window -= credit
         if state.window < 0:
             raise Breach(H2Code.FLOW_CONTROL_ERROR, "more DATA than the stream's window")
         ended = state.peer_ended = bool(flags & END_STREAM)
         if end == start and not ended and state.got_head:
-            self._count_empty()
+            self._count_empty(credit)
             self.consume(stream, credit)
             return
         self._empty = 0
@@ -147,7 +149,7 @@ class LeanEngine(Sender):
     def _on_headers(self, flags: int, stream: int, data: bytes, start: int, end: int) -> None:
         if flags & (PADDED | PRIORITY):
             start, end = trim(flags, data, start, end)
-        state = self._message_of(stream, "HEADERS")
+        state = self._message_of(stream, "HEADERS", end - start)
         block = data[start:end]
         if state is None:
             self._sections.fields(block)
@@ -169,8 +171,10 @@ class LeanEngine(Sender):
         if ended and not state.broken:
             self._tell(state, state.malformed("an interim response ended the stream"))
 
-    def _message_of(self, number: int, what: str) -> Stream | None:
+    def _message_of(self, number: int, what: str, octets: int = 0) -> Stream | None:
         """Return the stream that takes a frame of a message; None: nobody is to hear of it.
+
+        `octets` is what the frame costs us, taken or not.
 
         Raises:
             Breach: the stream was never opened, or has long ended (RFC 9113 section 5.1).
@@ -178,7 +182,7 @@ class LeanEngine(Sender):
         state = self._streams.get(number)
         if state is not None and not state.peer_ended and not state.broken:
             return state
-        self._count_empty()
+        self._count_empty(octets)
         if state is not None:
             if not state.broken:
                 self._fault(state, H2Code.STREAM_CLOSED, f"{what} after the end")
@@ -186,6 +190,13 @@ class LeanEngine(Sender):
             self._check_opened(number, what)
             raise Breach(H2Code.STREAM_CLOSED, f"{what} on a stream that has ended")
         return None
+
+    def _count_late(self, number: int, octets: int) -> None:
+        """Hold content of a stream that was reset against the window that it had."""
+        if number in self._abandoned:
+            self._abandoned[number] -= octets
+            if self._abandoned[number] < 0:
+                raise Breach(H2Code.FLOW_CONTROL_ERROR, "more DATA than the window of a stream")
 
     def _check_opened(self, number: int, what: str) -> None:
         if not number & 1 or number >= self._next_stream:
@@ -230,7 +241,7 @@ class LeanEngine(Sender):
             self._unblock(state)
 
     def _on_priority(self, _flags: int, stream: int, _data: bytes, start: int, end: int) -> None:
-        self._count_empty()
+        self._count_empty(end - start)
         if stream == 0:
             raise Breach(H2Code.PROTOCOL_ERROR, "PRIORITY on stream 0")
         state = self._streams.get(stream)
@@ -249,7 +260,7 @@ class LeanEngine(Sender):
     # --- frames of the connection -----------------------------------------------------------
 
     def _on_settings(self, flags: int, stream: int, data: bytes, start: int, end: int) -> None:
-        self._count_empty()
+        self._count_empty(end - start)
         _check_connection(stream, "SETTINGS")
         if flags & ACK:
             if end > start:
@@ -284,7 +295,7 @@ class LeanEngine(Sender):
             self._reply(write_frame(PING, ACK, 0, data[start:end]))
 
     def _on_goaway(self, _flags: int, stream: int, data: bytes, start: int, end: int) -> None:
-        self._count_empty()
+        self._count_empty(end - start)
         _check_connection(stream, "GOAWAY")
         last, code = read_goaway(data, start, end)
         self._going_away = True
@@ -300,12 +311,12 @@ class LeanEngine(Sender):
     def _on_continuation(self, *_frame: object) -> None:
         raise Breach(H2Code.PROTOCOL_ERROR, "CONTINUATION of nothing")
 
-    def _on_unknown(self, *_frame: object) -> None:
-        self._count_empty()
+    def _on_unknown(self, _flags: int, _stream: int, _data: bytes, start: int, end: int) -> None:
+        self._count_empty(end - start)
 
-    def _count_empty(self) -> None:
+    def _count_empty(self, octets: int = 0) -> None:
         """Bound the frames in a row that bring no message further."""
-        self._empty += 1
+        self._empty += 1 + octets // EMPTY_FRAME_OCTETS
         if self._empty > MOST_EMPTY_FRAMES:
             raise Breach(H2Code.ENHANCE_YOUR_CALM, "a flood of frames that carry nothing")
 

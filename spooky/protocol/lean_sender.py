@@ -59,7 +59,8 @@ class Sender:
     def __init__(self, limits: H2Limits) -> None:
         self._limits = limits
         self._streams: dict[int, Stream] = {}
-        self._abandoned: dict[int, None] = {}
+        self._abandoned: dict[int, int] = {}
+        """Streams that were reset, and how much their windows still take of what is on its way."""
         self._next_stream = 1
         self._blocked: dict[int, None] = {}
         self._turn = 0
@@ -229,8 +230,8 @@ class Sender:
         self._blocked.pop(number, None)
 
     def _abandon(self, number: int) -> None:
+        self._abandoned[number] = self._streams[number].window
         self._forget(number)
-        self._abandoned[number] = None
         if len(self._abandoned) > _MOST_ABANDONED:
             del self._abandoned[next(iter(self._abandoned))]
 

@@ -153,6 +153,8 @@ class Ready:
     alpn: str | None = None
     version: int = 0
     """The QUIC version in use; 0 upstream."""
+    resumed: bool = False
+    """The client went on with the TLS session of an earlier connection."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,10 @@ def _check_control_data(head: RequestHead) -> Fault | None:
     method, path = head.method, head.path
     if not method or method.translate(None, _METHOD):
         return _bad(":method is not a token")
-    if method == b"CONNECT" or head.protocol is not None:
-        return Fault(Kind.METHOD_NOT_SUPPORTED, "CONNECT is not supported")
+    if method == b"CONNECT":
+        return _check_connect(head)
+    if head.protocol is not None:
+        return _bad(":protocol, and the method is not CONNECT")
     if head.scheme != b"https" and head.scheme.lower() != b"https":
         return _bad(":scheme is not https")
     if head.authority:
@@ -99,6 +101,14 @@ def _check_control_data(head: RequestHead) -> Fault | None:
     if path.translate(None, _PATH):
         return _bad(":path has a fragment, or an octet that must be percent-encoded")
     return None
+
+
+def _check_connect(head: RequestHead) -> Fault:
+    """Part what is malformed (RFC 9114 section 4.4, RFC 9220 section 3) from what we do not do."""
+    is_extended = head.protocol is not None
+    if not head.authority or not bool(head.scheme) == bool(head.path) == is_extended:
+        return _bad("CONNECT with pseudo-header fields that are not those of CONNECT")
+    return Fault(Kind.METHOD_NOT_SUPPORTED, "CONNECT is not supported")
 
 
 def _check_section(

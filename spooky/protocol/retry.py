@@ -34,12 +34,13 @@ class Retried:
     """A client that has shown by a token that it receives what is sent to its address.
 
     `original_destination_cid` is of its very first Initial, `source_cid` of our Retry; both are
-    shown to it in the handshake (RFC 9000 section 7.3).
+    shown to it in the handshake (RFC 9000 section 7.3). `source_cid` None: there was no Retry, it
+    brought a token of an earlier connection.
     """
 
     path: Path
     original_destination_cid: bytes
-    source_cid: bytes
+    source_cid: bytes | None
 
 
 class RetryTokens:

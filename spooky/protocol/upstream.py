@@ -7,6 +7,8 @@ of one that does not speak HTTP/2. It knows no engine; `engines.py` does.
 from dataclasses import dataclass
 from typing import Final
 
+from spooky.protocol.messages import Body, UpstreamEvent
+
 HIGHEST_STREAM: Final = 2**31 - 1
 LARGEST_WINDOW: Final = 2**31 - 1
 ASSUMED_STREAMS: Final = 100
@@ -16,8 +18,14 @@ FRAME_HEADER: Final = 9
 MOST_CONTINUATIONS: Final = 64
 MOST_EMPTY_FRAMES: Final = 10_000
 """Frames in a row that bring no message further; pings and empty DATA cost us, not the sender."""
+EMPTY_FRAME_OCTETS: Final = 128
+"""As many octets of such a frame count for another one: a SETTINGS may have 10,000 parameters, and
+a header block a field in each octet. Content on its way to a stream that was reset does not."""
 MOST_REPLIES: Final = 1000
 """Answers to SETTINGS, PING and faults that wait for a backend that does not take them."""
+MANY_EVENTS: Final = 64
+"""Of one read, from which on content is put together: frames of an octet must not cost a turn of
+all that is behind the engine each."""
 _SETTINGS = 4
 _ACK = 1
 
@@ -48,3 +56,24 @@ def describe_stranger(octets: bytes) -> str:
     if octets:
         return "it does not speak HTTP/2: its first frame is not SETTINGS"
     return "it closed the connection without speaking HTTP/2"
+
+
+def join_content(events: list[UpstreamEvent]) -> list[UpstreamEvent]:
+    """Return the events with a stream's content in one piece, between two events of other kinds."""
+    told: list[UpstreamEvent | list[Body]] = []
+    content: dict[int, list[Body]] = {}
+    for event in events:
+        if not isinstance(event, Body):
+            content.clear()
+            told.append(event)
+        elif event.stream in content:
+            content[event.stream].append(event)
+        else:
+            content[event.stream] = [event]
+            told.append(content[event.stream])
+    return [_join(one) if isinstance(one, list) else one for one in told]
+
+
+def _join(pieces: list[Body]) -> Body:
+    data, credit = b"".join(one.data for one in pieces), sum(one.credit for one in pieces)
+    return Body(pieces[0].stream, data, pieces[-1].end, credit)

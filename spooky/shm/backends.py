@@ -34,6 +34,10 @@ _FIXED_CELLS: Final = 32
 _NAME: Final = _FIXED_CELLS * 8
 _ADDRESS: Final = _NAME + NAME_OCTETS
 _REASON: Final = _ADDRESS + ADDRESS_OCTETS
+_DECIDING: Final = (
+    *range(BackendColumn.WEIGHT, BackendColumn.BREAKER + 1),
+    *range(BackendColumn.WEIGHT_SET, BackendColumn.EJECTED_UNTIL_MS + 1),
+)
 ROW_CELLS: Final = _FIXED_CELLS + (NAME_OCTETS + ADDRESS_OCTETS + REASON_OCTETS) // 8
 """Whole cache lines: the writers of two rows do not slow one another."""
 
@@ -206,6 +210,11 @@ class BackendTable:
         if not 0 <= number < self.capacity:
             raise IndexError(f"backend row {number} of {self.capacity}")
         return BackendRow(self._cells[number * ROW_CELLS : (number + 1) * ROW_CELLS])
+
+    def sight(self) -> bytes:
+        """Copy the cells of all rows that `deciding` reads: unchanged, so is all that it reads."""
+        cells = self._cells
+        return b"".join([cells[column::ROW_CELLS].tobytes() for column in _DECIDING])
 
     def taken(self) -> Iterator[int]:
         """List the rows that belong to a backend."""

@@ -14,8 +14,8 @@ SLOT_LIMIT: Final = 256
 KEEPER_ROWS: Final = (256, 257)
 """A keeper each for the two masters that there are while one takes over from the other."""
 ROWS: Final = 258
-ROW_CELLS: Final = 16
-"""A row is two cache lines of its own: writers do not slow one another."""
+ROW_CELLS: Final = 24
+"""A row is three cache lines of its own: writers do not slow one another."""
 
 
 class Column(IntEnum):
@@ -52,6 +52,8 @@ class Column(IntEnum):
     FOLLOWS = 15
     """The number of the note with operators' changes of which the process has carried out all: it
     has no backend any more that this one, or one before it, took away."""
+    RESUMED_TOTAL = 16
+    """Counter of handshakes that went on with the TLS session of an earlier connection."""
 
 
 COUNTERS: Final = frozenset(column for column in Column if column.name.endswith("_TOTAL"))

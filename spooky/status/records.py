@@ -147,6 +147,8 @@ class IntakeStatus:
 
     connections_opened: int
     connections_refused: int
+    handshakes_resumed: int
+    """Those that went on with the TLS session of an earlier connection."""
     retries_sent: int
     stateless_resets_sent: int
     datagrams_handed_over: int

@@ -81,7 +81,8 @@ def as_table(snapshot: Snapshot) -> str:
 
 def _arrivals(one: IntakeStatus) -> str:
     return (
-        f"connections opened {one.connections_opened}, refused {one.connections_refused}; "
+        f"connections opened {one.connections_opened}, resumed {one.handshakes_resumed}, "
+        f"refused {one.connections_refused}; "
         f"retries {one.retries_sent}, stateless resets {one.stateless_resets_sent}; "
         f"datagrams handed over {one.datagrams_handed_over}, late {one.late_initials}"
     )

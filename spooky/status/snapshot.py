@@ -76,6 +76,7 @@ def _intake(processes: ProcessTable) -> IntakeStatus:
     return IntakeStatus(
         connections_opened=processes.total(Column.OPENED_TOTAL),
         connections_refused=processes.total(Column.REFUSED_TOTAL),
+        handshakes_resumed=processes.total(Column.RESUMED_TOTAL),
         retries_sent=processes.total(Column.RETRIES_TOTAL),
         stateless_resets_sent=processes.total(Column.RESETS_TOTAL),
         datagrams_handed_over=processes.total(Column.HANDED_OVER_TOTAL),

@@ -32,6 +32,7 @@ from spooky.protocol.messages import (
     UpstreamEvent,
     Writable,
 )
+from spooky.protocol.upstream import MANY_EVENTS, join_content
 from spooky.worker.backend_stream import BackendStream, StreamEvent, StreamHandler
 from spooky.worker.silence import Silence, Step
 
@@ -86,6 +87,8 @@ class BackendConnection(asyncio.Protocol):
         self._silence = Silence(limits.backend_ping_interval, limits.backend_ping_timeout, now)
         self.capacity = limits.backend_streams
         """Streams that may be open at once."""
+        self.has_breached = False
+        """It ended because the backend broke the rules of HTTP/2, or went beyond a bound."""
         self.closed = asyncio.Event()
         """There is no transport, or no more."""
         self.closed.set()
@@ -233,7 +236,8 @@ class BackendConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass on what the backend sent."""
         self._silence.heard(self._loop.time())
-        self._dispatch(self._engine.receive(data))
+        events = self._engine.receive(data)
+        self._dispatch(events if len(events) < MANY_EVENTS else join_content(events))
         self._schedule_flush()
 
     def eof_received(self) -> bool:
@@ -299,6 +303,7 @@ class BackendConnection(asyncio.Protocol):
         self._silence.heard_pong()
 
     def _on_closed(self, event: Closed) -> None:
+        self.has_breached = not event.by_peer
         self._shut(event.reason)
 
     # --- the end of streams and of the connection -------------------------------------------

@@ -241,10 +241,10 @@ class Client:
             case Ready():
                 self.server_name = event.server_name
                 self._ready_by = None
+                self._home.ready(self, resumed=event.resumed)
                 self._stir(time.monotonic())
                 if self._farewell is not None:
                     self._farewell.await_first_request()
-                self._home.ready(self)
             case Closed():
                 log.debug("client %s: closed: %s", self.path.peer[0], event.reason or "in order")
                 note_close(self._services.bounds, event)

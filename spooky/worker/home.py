@@ -18,8 +18,8 @@ class ClientHome(Protocol):
     def forget(self, cid: bytes, client: "Client") -> None:
         """Stop routing a connection ID."""
 
-    def ready(self, client: "Client") -> None:
-        """Take note that the client's handshake is complete."""
+    def ready(self, client: "Client", *, resumed: bool) -> None:
+        """Note that the client's handshake is complete."""
 
     def remove(self, client: "Client") -> None:
         """Forget the client."""

@@ -13,6 +13,7 @@ from functools import partial
 
 from aioquic.quic.configuration import QuicConfiguration
 
+from spooky.bounds import Bound
 from spooky.errors import H3Code
 from spooky.protocol import cid as cids
 from spooky.protocol import datagram as datagrams
@@ -20,13 +21,14 @@ from spooky.protocol import stateless
 from spooky.protocol.aioquic_engine import AioquicEngine
 from spooky.protocol.messages import Path
 from spooky.protocol.quic import SUPPORTED_VERSIONS, ServerSettings
-from spooky.protocol.retry import SEED_OCTETS, RetryTokens, make_retry, was_retried
+from spooky.protocol.retry import make_retry, was_retried
 from spooky.worker.allowance import Allowance
 from spooky.worker.client import Client
 from spooky.worker.door import Door
 from spooky.worker.farewell import announcements
 from spooky.worker.handoff import Handoff, Letter
 from spooky.worker.home import ClientHome
+from spooky.worker.proof import Proofs
 from spooky.worker.services import Services
 from spooky.worker.steering import Arrival, HandOver, Steerer, Verdict
 from spooky.worker.timers import Timers
@@ -36,10 +38,6 @@ SHORTEST_DCID = 8
 """Of a client's first packets (RFC 9000 section 7.2)."""
 SMALLEST_INITIAL = 1200
 """A client's Initial fills a datagram of at least this size (RFC 9000 section 14.1)."""
-
-
-ANSWERS_A_SECOND = 1000
-"""Stateless resets and refusals: anybody can ask for them."""
 
 
 @dataclass(slots=True)
@@ -52,11 +50,15 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """How new connections are begun; `retry`: clients have to prove their address first."""
+    """How new connections are begun.
+
+    `retry_from`: how many handshakes are half open when clients have to prove their address
+    first; None: they never have to.
+    """
 
     settings: ServerSettings
     configuration: QuicConfiguration
-    retry: bool
+    retry_from: int | None
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class IntakeCounters:
     resets: int = 0
     opened: int = 0
     retries: int = 0
+    resumed: int = 0
     late: int = 0
     """Wanted a connection of this worker after it was no longer the one that serves."""
 
@@ -94,7 +97,7 @@ class Intake(ClientHome):
         ports: list[Port],
         handoff: Handoff,
         steerer: Steerer,
-        tokens: RetryTokens,
+        proofs: Proofs,
         door: Door,
         services: Services,
     ) -> None:
@@ -102,12 +105,14 @@ class Intake(ClientHome):
         self._ports = {port.number: port for port in ports}
         self._handoff = handoff
         self._steerer = steerer
-        self._tokens = tokens
+        self._proofs = proofs
         self._door = door
-        self._answers = Allowance(ANSWERS_A_SECOND, time.monotonic)
+        self._answers = Allowance(services.limits.stateless_answers, time.monotonic)
         self._services = services
         self._clients: dict[bytes, Client] = {}
         self._all: set[Client] = set()
+        self._half_open: set[Client] = set()
+        """Those whose handshake is not complete."""
         self._dirty: set[Client] = set()
         self._flush_due = False
         self._on_empty: Callable[[], None] | None = None
@@ -254,6 +259,8 @@ class Intake(ClientHome):
         """Send what needs no connection, where there is room for it."""
         if self._answers.take():
             self._send_unless_full(port, answer, path)
+        else:
+            self._services.bounds.reached(Bound.STATELESS_ANSWERS)
 
     def _send_unless_full(self, port: Port, answer: bytes, path: Path) -> None:
         """Send what a stranger asked for: it must not wait in memory for the socket."""
@@ -283,28 +290,25 @@ class Intake(ClientHome):
         if self._door.is_closed(path.peer[0]):
             self._refuse(port, initial, path)
             return
-        if was_retried(initial):
-            retried = self._tokens.open(initial, path, time.monotonic())
-            if retried is None:
-                code = stateless.INVALID_TOKEN
-                refusal = stateless.refusal(initial, os.urandom(cids.CID_LENGTH), code)
-                self._answer(port, refusal, path)
-                return
-            original = retried.original_destination_cid
-            engine = AioquicEngine(welcome.settings, welcome.configuration, original, retried)
-        elif welcome.retry:
+        proven = self._proofs.of(initial, path)
+        if proven is None and was_retried(initial):
+            code = stateless.INVALID_TOKEN
+            refusal = stateless.refusal(initial, os.urandom(cids.CID_LENGTH), code)
+            self._answer(port, refusal, path)
+            return
+        most = welcome.retry_from
+        if proven is None and most is not None and len(self._half_open) >= most:
             self._ask_to_come_again(port, welcome, initial, path)
             return
-        else:
-            engine = AioquicEngine(welcome.settings, welcome.configuration, initial.dcid)
+        original = initial.dcid if proven is None else proven.original_destination_cid
+        engine = AioquicEngine(welcome.settings, welcome.configuration, original, proven)
         self._open(port, engine, initial.dcid, data, path)
 
     def _ask_to_come_again(
         self, port: Port, welcome: Welcome, initial: datagrams.Datagram, path: Path
     ) -> None:
         scid = cids.mint(welcome.settings.slot, os.urandom(cids.RANDOM_OCTETS))
-        rand = os.urandom(SEED_OCTETS)
-        token = self._tokens.seal(initial, path, scid, time.monotonic(), rand)
+        token = self._proofs.for_retry(initial, path, scid)
         self.counters.retries += 1
         self._send_unless_full(port, make_retry(initial, scid, token), path)
 
@@ -316,6 +320,7 @@ class Intake(ClientHome):
         client = Client(self, engine, port.udp, self._services, path)
         client.name = dcid
         self._all.add(client)
+        self._half_open.add(client)
         for cid in (dcid, *engine.connection_ids()):
             self.learn(cid, client)
         client.receive([(data, path)], time.monotonic())
@@ -365,8 +370,10 @@ class Intake(ClientHome):
         if self._clients.get(cid) is client:
             del self._clients[cid]
 
-    def ready(self, client: Client) -> None:
-        """Close a connection whose client turns out to have too many."""
+    def ready(self, client: Client, *, resumed: bool) -> None:
+        """Note that a handshake is complete; close where the client turns out to have too many."""
+        self._half_open.discard(client)
+        self.counters.resumed += resumed
         if not self._door.complete(client):
             client.close(H3Code.EXCESSIVE_LOAD, "too many connections of this address")
 
@@ -376,6 +383,7 @@ class Intake(ClientHome):
             self.forget(cid, client)
         self._all.discard(client)
         self._door.end(client)
+        self._half_open.discard(client)
         self._timers.discard(client)
         self._check_empty()
 

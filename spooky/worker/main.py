@@ -11,7 +11,9 @@ import logging
 import os
 import random
 import signal
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -24,7 +26,7 @@ from spooky.handover import BoundListener, Steering, WorkerSpec
 from spooky.names import Names
 from spooky.protocol.headers import request_ids
 from spooky.protocol.quic import ServerSettings
-from spooky.protocol.retry import RetryTokens
+from spooky.protocol.tickets import SessionTickets
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
 from spooky.worker.admission_setup import open_gates
@@ -37,6 +39,7 @@ from spooky.worker.intake import Intake, Port, Reader, Welcome
 from spooky.worker.load import Lookout
 from spooky.worker.membership import Membership
 from spooky.worker.observe import Observer
+from spooky.worker.proof import Proofs
 from spooky.worker.rate_limits import RateLimits, Tables
 from spooky.worker.reached import BoundLog
 from spooky.worker.readers import Readers
@@ -102,11 +105,12 @@ class Worker:
         )
         self._handoff = Handoff(spec.slot, spec.mailboxes)
         self._steerer = Steerer(spec.slot, spec.generation, spec.steering, spec.memory, now_ms)
+        proofs = Proofs(spec.keys.token)
         self._intake = Intake(
-            ports=_make_ports(spec),
+            ports=_make_ports(spec, proofs),
             handoff=self._handoff,
             steerer=self._steerer,
-            tokens=RetryTokens(spec.keys.token),
+            proofs=proofs,
             door=_make_door(spec, self._services),
             services=self._services,
         )
@@ -116,7 +120,9 @@ class Worker:
         tried = tried_rows(
             spec.memory.backends, spec.backend_rows, spec.index, config.worker_processes
         )
-        self._membership = Membership(self._upstreams.groups, tried, loop, config.zone)
+        self._membership = Membership(
+            self._upstreams.groups, spec.memory.backends, tried, loop, config.zone
+        )
         self._lookout = Lookout(
             self._upstreams.groups, spec.memory.traffic, spec.slot, spec.backend_rows, loop
         )
@@ -187,6 +193,7 @@ class Worker:
             (Column.REFUSED_TOTAL, counters.refused),
             (Column.RESETS_TOTAL, counters.resets),
             (Column.RETRIES_TOTAL, counters.retries),
+            (Column.RESUMED_TOTAL, counters.resumed),
             (Column.RATE_LIMITED_TOTAL, self._rates.tally.refused),
             (Column.RATE_SPARED_TOTAL, self._rates.tally.spared),
         ]
@@ -251,27 +258,40 @@ def _make_door(spec: WorkerSpec, services: Services) -> Door:
     return Door(counts, services.limits, services.bounds, spec.keys.token)
 
 
-def _make_ports(spec: WorkerSpec) -> list[Port]:
+def _make_ports(spec: WorkerSpec, proofs: Proofs) -> list[Port]:
     # What is left of other configurations comes after the listeners of this one.
     identities = [*spec.identities, *[None] * (len(spec.listeners) - len(spec.identities))]
+    tickets = SessionTickets(spec.keys.ticket, time.monotonic, os.urandom)
+    make_settings = partial(_server_settings, spec, tickets, proofs)
     return [
-        _make_port(spec, bound, store)
+        _make_port(spec, bound, store, make_settings)
         for bound, store in zip(spec.listeners, identities, strict=True)
     ]
 
 
-def _make_port(spec: WorkerSpec, bound: BoundListener, store: Any) -> Port:
+def _make_port(
+    spec: WorkerSpec,
+    bound: BoundListener,
+    store: Any,
+    make_settings: Callable[[Callable[[str | None], Identity]], ServerSettings],
+) -> Port:
     readers = tuple(Reader(place, UdpSocket(one)) for place, one in bound.reads)
     udp = readers[0].udp if readers else UdpSocket(bound.sender)
     welcome = None
     if store is not None:
-        settings = _server_settings(spec, store.select)
-        retry = spec.config.limits.retry == "always"
-        welcome = Welcome(settings, settings.configuration(), retry)
+        settings = make_settings(store.select)
+        limits = spec.config.limits
+        retry_from = {"always": 0, "auto": limits.retry_handshakes}.get(limits.retry)
+        welcome = Welcome(settings, settings.configuration(), retry_from)
     return Port(bound.number, udp, readers, welcome, bound.is_shared)
 
 
-def _server_settings(spec: WorkerSpec, select: Callable[[str | None], Identity]) -> ServerSettings:
+def _server_settings(
+    spec: WorkerSpec,
+    tickets: SessionTickets,
+    proofs: Proofs,
+    select: Callable[[str | None], Identity],
+) -> ServerSettings:
     limits = spec.config.limits
     return ServerSettings(
         select=select,
@@ -285,6 +305,8 @@ def _server_settings(spec: WorkerSpec, select: Callable[[str | None], Identity])
         connection_window=limits.connection_window,
         send_buffer=limits.response_buffer,
         header_bytes=limits.request_header_bytes,
+        tickets=tickets,
+        new_token=proofs.for_next_time,
     )
 
 

@@ -3,6 +3,9 @@
 It looks at the rows of the backends in shared memory, over and over, and tells an upstream's
 balancer when something has changed (`policy.eligibility` says what). It writes nothing. Every
 worker looks at the same cells, so all of them follow within one interval of whoever wrote.
+
+Most looks find nothing new: one copy of the cells of all backends tells that, so that the cost of
+a look hardly depends on how many there are.
 """
 
 import asyncio
@@ -11,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from spooky.policy.census import Census, Place
+from spooky.shm.backends import BackendTable
 from spooky.shm.clock import now_ms
 from spooky.worker.trials import TriedRow
 from spooky.worker.upstreams import UpstreamGroup
@@ -24,15 +28,19 @@ class Membership:
     def __init__(
         self,
         groups: Iterable[UpstreamGroup],
+        table: BackendTable,
         rows: Mapping[str, TriedRow],
         loop: asyncio.AbstractEventLoop,
         zone: str | None = None,
     ) -> None:
-        """Take the upstreams, and the row of each backend by its identity.
+        """Take the upstreams, the table, and the row of each backend by its identity.
 
         `zone` is where this instance stands.
         """
         self._loop = loop
+        self._table = table
+        self._sight = b""
+        """What the table looked like the last time."""
         self._zone = zone
         self._watched = {group.name: _Watched(group, rows, zone) for group in groups}
         self._handle: asyncio.TimerHandle | None = None
@@ -41,8 +49,11 @@ class Membership:
         """Look now, and from now on."""
         self._handle = self._loop.call_later(INTERVAL_S, self.start)
         moment_ms = now_ms()
+        sight = self._table.sight()
+        is_new, self._sight = sight != self._sight, sight
         for watched in self._watched.values():
-            watched.look(moment_ms)
+            if is_new or watched.is_due(moment_ms):
+                watched.look(moment_ms)
 
     def renew(self, group: UpstreamGroup, rows: Mapping[str, TriedRow]) -> None:
         """Look at the backends that an upstream has by now, at once."""
@@ -71,6 +82,10 @@ class _Watched:
             replace(group.rules, zone=zone or ""),
         )
         self._weights: tuple[int, ...] | None = None
+
+    def is_due(self, moment_ms: int) -> bool:
+        """Say whether something may change though no row has: a slow start, trials used up."""
+        return bool(self._group.trials) or moment_ms >= self._census.due_ms
 
     def look(self, moment_ms: int) -> None:
         """Look at the backends; the balancer hears of it only if a weight has changed."""

@@ -260,6 +260,9 @@ class Pool:
         if connection in self._connections:
             self._connections.remove(connection)
             self._in_doubt = self._in_doubt or connection.is_silent
+            now = self._loop.time()
+            if connection.has_breached and (news := self._reachability.breached(detail, now)):
+                log.warning("%s", news)
             if self._queue:
                 self._grow()
             self._publish()

@@ -26,14 +26,23 @@ class Reachability:
 
     def failed(self, reason: str, now: float) -> str:
         """Return the warning that a failed connection is worth, empty for none; `now` seconds."""
-        if reason == self._reason:
+        if reason == self._reason or not self._is_news(reason, now):
             return ""
-        self._told = {text: when for text, when in self._told.items() if now - when < REPEAT_S}
-        if reason in self._told or len(self._told) >= MOST_REASONS:
-            return ""
-        self._told[reason] = now
         self._reason = reason
         return f"backend {self._name}: cannot connect: {reason}"
+
+    def breached(self, reason: str, now: float) -> str:
+        """Return the warning that a connection is worth which the backend's faults have ended."""
+        if not self._is_news(reason, now):
+            return ""
+        return f"backend {self._name}: its connection was ended: {reason}"
+
+    def _is_news(self, reason: str, now: float) -> bool:
+        self._told = {text: when for text, when in self._told.items() if now - when < REPEAT_S}
+        if reason in self._told or len(self._told) >= MOST_REASONS:
+            return False
+        self._told[reason] = now
+        return True
 
     def connected(self) -> str:
         """Return what a connection is worth saying; empty unless the last word was a warning."""

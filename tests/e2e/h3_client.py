@@ -21,6 +21,7 @@ from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicProtocolVersion
+from aioquic.tls import SessionTicket
 from cryptography import x509
 
 from tests.e2e.goaway import GOAWAY, GoawayReader
@@ -70,6 +71,14 @@ class Exchange:
     def header(self, name: bytes) -> bytes | None:
         """Read a field of the response's head."""
         return dict(self.head).get(name)
+
+
+@dataclass(slots=True)
+class Memory:
+    """What a client keeps for its next connection."""
+
+    tickets: list[SessionTicket] = field(default_factory=list)
+    tokens: list[bytes] = field(default_factory=list)
 
 
 class _Paced(QuicConnection):
@@ -231,10 +240,14 @@ class H3Client(QuicConnectionProtocol):
     def open_octets(self, data: bytes, *, end: bool) -> Exchange:
         """Begin a request stream with any octets."""
         stream = self._quic.get_next_available_stream_id()
-        exchange = self.exchanges[stream] = Exchange(stream)
-        self._quic.send_stream_data(stream, data, end)
-        self.transmit()
+        self.exchanges[stream] = exchange = Exchange(stream)
+        self.send_octets(exchange, data, end=end)
         return exchange
+
+    def send_octets(self, exchange: Exchange, data: bytes, *, end: bool) -> None:
+        """Go on with any octets."""
+        self._quic.send_stream_data(exchange.stream, data, end)
+        self.transmit()
 
     def send(self, exchange: Exchange, data: bytes, *, end: bool = False) -> None:
         """Send content, all of it at once."""
@@ -243,12 +256,10 @@ class H3Client(QuicConnectionProtocol):
 
     async def upload(self, exchange: Exchange, pieces: Iterable[bytes], seconds: float) -> None:
         """Send content as fast as it is taken, and its end; stops when the exchange is over."""
-
-        def room() -> bool:
-            return exchange.is_over or self.unsent(exchange) < SEND_BUFFER
-
         for piece in pieces:
-            await self.until(room, "room to send", seconds)
+            await self.until(
+                lambda: exchange.is_over or self.unsent(exchange) < SEND_BUFFER, "room", seconds
+            )
             if exchange.is_over:
                 return
             self.send(exchange, piece)
@@ -341,6 +352,16 @@ class H3Client(QuicConnectionProtocol):
         return int(self._quic._version or 0)
 
     @property
+    def resumed(self) -> bool:
+        """Say whether the TLS session is that of an earlier connection."""
+        return bool(self._quic.tls.session_resumed)
+
+    @property
+    def retried(self) -> bool:
+        """Say whether the server asked for a proof of the address."""
+        return self._quic._retry_source_connection_id is not None
+
+    @property
     def server_names(self) -> list[str]:
         """The DNS names in the certificate that the server showed."""
         certificate = self._quic.tls._peer_certificate
@@ -383,11 +404,14 @@ async def connect(
     versions: Sequence[int] = (QuicProtocolVersion.VERSION_1,),
     paced: bool = False,
     source: str = "",
+    memory: Memory | None = None,
 ) -> AsyncIterator[H3Client]:
     """Open a connection for the server name `name`; ConnectionError when it fails.
 
     The first of `versions` is tried first. `source` is the address to come from, if it matters.
+    With a `memory` it comes back as who it was, if it was there before.
     """
+    memory = memory or Memory()
     configuration = QuicConfiguration(
         alpn_protocols=["h3"],
         server_name=name,
@@ -396,8 +420,14 @@ async def connect(
         original_version=versions[0],
         max_stream_data=_Paced.window if paced else 1 << 20,
         max_data=1 << 24,
+        session_ticket=memory.tickets[-1] if memory.tickets else None,
+        token=memory.tokens[-1] if memory.tokens else b"",
     )
-    quic = (_Paced if paced else QuicConnection)(configuration=configuration)
+    quic = (_Paced if paced else QuicConnection)(
+        configuration=configuration,
+        session_ticket_handler=memory.tickets.append,
+        token_handler=memory.tokens.append,
+    )
     loop = asyncio.get_running_loop()
     transport, client = await loop.create_datagram_endpoint(
         lambda: H3Client(quic, f"{name}:{port}".encode()), sock=_socket(host, port, source)

@@ -33,7 +33,7 @@ from spooky.protocol.messages import (
     ResponseHead,
     UpstreamEvent,
 )
-from spooky.protocol.upstream import MOST_EMPTY_FRAMES, MOST_REPLIES
+from spooky.protocol.upstream import EMPTY_FRAME_OCTETS, MOST_EMPTY_FRAMES, MOST_REPLIES
 from tests.protocol.contract_upstream_faults import LIMITS, UpstreamFaults, kinds
 from tests.protocol.h2_peer import GET, OK, POST, RawPeer
 
@@ -51,7 +51,19 @@ FLOODS: list[tuple[str, bytes]] = [
     ("priorities", PriorityFrame(1, 3).serialize()),
     ("resets of what is gone", RstStreamFrame(3, 8).serialize()),
     ("frames of no known type", raw_frame(0xBE, 0, 1, b"x")),
+    ("heads of what is gone", raw_frame(1, 4, 3, b"\x88")),
+    ("content of what is gone", raw_frame(0, 0, 3, b"x")),
 ]
+
+COSTLY_FLOODS: list[tuple[str, bytes]] = [
+    ("settings of many parameters", raw_frame(4, 0, 0, struct.pack(">HL", 4, 70_000) * 2700)),
+    ("table sizes to and fro", raw_frame(4, 0, 0, b"\0\1\0\0\0\0\0\1\0\0\x10\0" * 1300)),
+    ("long heads", raw_frame(1, 4, 3, b"\x88\x00\x01a\x7f\xd9\x35" + b"x" * 7000)),
+    ("large frames of no known type", raw_frame(0xBE, 0, 1, b"x" * 16_000)),
+    ("going away at length", raw_frame(7, 0, 0, b"\0\0\0\5\0\0\0\0" + b"x" * 16_000)),
+    ("padding", raw_frame(0, 8, 1, b"\xff" + bytes(255))),
+]
+"""Each frame costs far more than one that is as short as can be, so fewer are too many."""
 
 
 ENDINGS: list[tuple[str, bytes, H2Code]] = [
@@ -202,6 +214,20 @@ class UpstreamBounds(UpstreamFaults):
                 assert events[-1].code == H2Code.ENHANCE_YOUR_CALM  # type: ignore[union-attr]
                 return
         pytest.fail("there is no bound")
+
+    @pytest.mark.parametrize(
+        "octets", [case[1] for case in COSTLY_FLOODS], ids=[why for why, _ in COSTLY_FLOODS]
+    )
+    def test_frames_that_cost_more_are_bounded_sooner(self, octets: bytes) -> None:
+        peer = self.busy()
+        most = MOST_EMPTY_FRAMES // (1 + len(octets) // (2 * EMPTY_FRAME_OCTETS))
+        for _ in range(most):
+            events = peer.engine.receive(octets)
+            peer.engine.data_to_send()
+            if kinds(events)[-1:] == [Closed]:
+                assert events[-1].code == H2Code.ENHANCE_YOUR_CALM  # type: ignore[union-attr]
+                return
+        pytest.fail("there is no bound, or too large a one")
 
     @pytest.mark.parametrize("octets", [case[1] for case in FLOODS[:2]], ids=["pings", "settings"])
     def test_replies_that_nobody_takes_are_bounded(self, octets: bytes) -> None:

@@ -20,6 +20,7 @@ from aioquic.h3.connection import H3Connection
 from aioquic.quic import events as quic_events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
+from aioquic.tls import SessionTicket
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -130,9 +131,13 @@ class Pair:
         settings: ServerSettings | None = None,
         configuration: QuicConfiguration | None = None,
         network: Network | None = None,
+        on_ticket: Callable[[SessionTicket], None] | None = None,
     ) -> None:
         self.now = 100.0
-        self.client = QuicConnection(configuration=configuration or client_configuration())
+        self.client = QuicConnection(
+            configuration=configuration or client_configuration(),
+            session_ticket_handler=on_ticket,
+        )
         self.client.connect(SERVER, now=self.now)
         self.settings = settings or server_settings()
         self.engine = make(self.settings, self.client.original_destination_connection_id)

@@ -27,6 +27,26 @@ def section(*fields: tuple[bytes, bytes]) -> bytes:
     return block
 
 
+def literal_headers(*fields: tuple[bytes, bytes]) -> bytes:
+    """Make a HEADERS frame of literals (RFC 9204 section 4.5.6); pylsqpack writes no empty name."""
+    block = b"\0\0"
+    for name, value in fields:
+        block += _prefixed(0x20, 0x07, len(name)) + name + _prefixed(0, 0x7F, len(value)) + value
+    return varint.frame(varint.FRAME_HEADERS, block)
+
+
+def _prefixed(flags: int, most: int, number: int) -> bytes:
+    """Write an integer (RFC 7541 section 5.1)."""
+    if number < most:
+        return bytes((flags | number,))
+    octets, number = bytearray((flags | most,)), number - most
+    while number >= 0x80:
+        octets.append(number & 0x7F | 0x80)
+        number >>= 7
+    octets.append(number)
+    return bytes(octets)
+
+
 def headers(*fields: tuple[bytes, bytes]) -> bytes:
     """Make a HEADERS frame."""
     return varint.frame(varint.FRAME_HEADERS, section(*fields))

@@ -62,6 +62,7 @@ DIFFERENCES: list[tuple[str, str, str]] = [
     ("", "Reset.*code=5,", "also after trailers (5.1)"),
     ("Closed:.*may not depend on itself", "", "priority means nothing any more (5.3)"),
     ("Closed:.*(PRIORITY|Invalid Priority)", "(Malformed)?", "a fault of a stream (6.3)"),
+    ("", "Closed:more DATA than the window of a stream", "a reset lifts no window (6.9)"),
     ("Closed:StreamIDTooLow", "", "late frames of what GOAWAY gave up are no fault (6.8)"),
     (r"Closed:\d+$", "", "late frames of a message that was given up are no fault (5.1)"),
     ("Closed:Stream ID must be", "", "ours is found when the frame is whole"),

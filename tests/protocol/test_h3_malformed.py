@@ -8,7 +8,15 @@ from spooky.errors import H3Code
 from spooky.protocol import varint
 from spooky.protocol.messages import Body, Closed, Malformed, RequestHead, Reset
 from tests.protocol.quic_pair import connect, open_requests, request_fields
-from tests.protocol.raw_client import HEADER_BYTES, RawClient, Session, data, headers, request
+from tests.protocol.raw_client import (
+    HEADER_BYTES,
+    RawClient,
+    Session,
+    data,
+    headers,
+    literal_headers,
+    request,
+)
 
 UNKNOWN = varint.frame(0x21, b"grease")
 LENGTH_5 = (b"content-length", b"5")
@@ -29,6 +37,10 @@ MALFORMED: dict[str, bytes] = {
     "unknown pseudo-header": headers((b":status", b"200"), *FIELDS),
     "repeated pseudo-header": headers(FIELDS[0], *FIELDS),
     "late pseudo-header": headers(FIELDS[0], (b"x", b"y"), *FIELDS[1:]),
+    "empty pseudo-header": headers(
+        *FIELDS[:2], (b":authority", b""), FIELDS[3], (b"host", b"localhost")
+    ),
+    "no fields at all": literal_headers(),
     "pseudo-header in trailers": request() + data(b"a") + headers((b":path", b"/")),
 }
 

@@ -99,6 +99,15 @@ def test_claims_of_the_client_are_replaced() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "name", [b"x_forwarded_for", b"x-forwarded_for", b"x_forwarded-for", b"content_length"]
+)
+def test_what_applications_take_for_ours_is_left_out(name: bytes) -> None:
+    """CGI and all that came of it make one name of these (RFC 3875 section 4.1.18)."""
+    assert forwarded((name, b"192.0.2.1"), (b"x_own", b"a")) == [(b"x_own", b"a"), *OURS]
+    assert forward_trailers([(name, b"192.0.2.1"), (b"x_own", b"a")]) == [(b"x_own", b"a")]
+
+
 def test_lists_are_continued_as_one_field() -> None:
     fields = dict(
         forwarded(

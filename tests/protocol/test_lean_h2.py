@@ -2,7 +2,7 @@
 
 import hpack
 import pytest
-from hyperframe.frame import HeadersFrame
+from hyperframe.frame import HeadersFrame, RstStreamFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +12,7 @@ from spooky.protocol.hpack_decoder import FieldDecoder
 from spooky.protocol.lean_h2 import LeanEngine
 from spooky.protocol.lean_sections import SectionReader
 from spooky.protocol.messages import (
+    Body,
     Closed,
     Headers,
     Malformed,
@@ -48,6 +49,23 @@ def test_nothing_is_kept_of_streams_that_ended() -> None:
     for _ in range(1000):
         engine.reset(engine.send_request(GET), H2Code.CANCEL)
     assert len(engine._abandoned) == 1024
+
+
+@pytest.mark.parametrize("by_us", [True, False])
+def test_a_reset_lifts_no_window(by_us: bool) -> None:
+    """Other messages that go on must not hide what is sent on a stream that nobody reads."""
+    peer = RawPeer(LeanEngine(H2Limits(stream_window=100_000, connection_window=1 << 20)))
+    gone, other = peer.engine.send_request(GET), peer.engine.send_request(GET)
+    peer.send(peer.headers(other, OK))
+    if by_us:
+        peer.engine.reset(gone, H2Code.CANCEL)
+    else:
+        peer.send(RstStreamFrame(gone, 8))
+    for _ in range(5):
+        events = peer.send(peer.data(gone, b"x" * 20_000), peer.data(other, b"y"))
+        assert events == [Body(other, b"y", False, 1)]
+    events = peer.send(peer.data(gone, b"x"))
+    assert [event.code for event in events] == [H2Code.FLOW_CONTROL_ERROR]  # type: ignore[union-attr]
 
 
 def test_a_fault_of_ours_costs_the_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:

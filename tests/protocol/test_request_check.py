@@ -88,6 +88,13 @@ def test_well_formed(head: RequestHead) -> None:
         (replace(GET, authority=b"a.test/x"), ":authority"),
         (replace(GET, authority=b"a.test\x00"), ":authority"),
         (replace(GET, authority=b"a.test:x"), ":authority"),
+        # RFC 9114 section 4.4, RFC 9220 section 3: CONNECT.
+        (replace(GET, method=b"CONNECT"), "CONNECT"),
+        (replace(GET, method=b"CONNECT", scheme=b""), "CONNECT"),
+        (replace(GET, method=b"CONNECT", path=b""), "CONNECT"),
+        (replace(GET, method=b"CONNECT", scheme=b"", path=b"", authority=b""), "CONNECT"),
+        (replace(GET, method=b"CONNECT", scheme=b"", path=b"", protocol=b"x"), "CONNECT"),
+        (replace(GET, protocol=b"websocket"), ":protocol"),
         # Host.
         (with_fields((b"host", b"b.test")), "differ"),
         (with_fields((b"host", b"a.test:8443")), "differ"),
@@ -162,7 +169,6 @@ def test_a_reason_has_nothing_that_breaks_a_log_line() -> None:
     [
         RequestHead(0, b"CONNECT", b"", b"a.test:443", b"", [], end=False),
         RequestHead(0, b"CONNECT", b"https", b"a.test", b"/ws", [], False, b"websocket"),
-        replace(GET, protocol=b"websocket"),
     ],
 )
 def test_connect_is_not_supported(head: RequestHead) -> None:

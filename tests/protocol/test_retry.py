@@ -155,6 +155,7 @@ def test_a_client_comes_again_and_is_served(version: int, network: Network) -> N
     assert door.accepted is not None
     first, came_to = door.accepted.original_destination_cid, door.accepted.source_cid
     assert first == pair.client.original_destination_connection_id
+    assert came_to is not None
     assert is_ours(came_to)
     assert slot_of(came_to) == ISSUER
     client = H3Client(pair)

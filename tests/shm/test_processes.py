@@ -73,6 +73,7 @@ def test_counters_are_named_so() -> None:
         "REFUSED_TOTAL",
         "RESETS_TOTAL",
         "RETRIES_TOTAL",
+        "RESUMED_TOTAL",
         "RATE_LIMITED_TOTAL",
         "RATE_SPARED_TOTAL",
     }

@@ -223,8 +223,8 @@ KEYS = {
         "generation last_reload last_reload_succeeded pid reloads state uptime_s usage version"
     ),
     "intake": (
-        "connections_opened connections_refused datagrams_handed_over late_initials retries_sent "
-        "stateless_resets_sent"
+        "connections_opened connections_refused datagrams_handed_over handshakes_resumed "
+        "late_initials retries_sent stateless_resets_sent"
     ),
     "rate_limits": "limits refused spared",
     "generations": "generation ready state workers",

@@ -52,7 +52,9 @@ def test_a_backend_that_is_out_is_not_picked_until_it_is_back(
             ),
             make_repetition(upstream, 1, 0.0, lambda: 0.5),
         )
-        membership = Membership([group], tried_rows(memory.backends, rows, 0, 1), loop)
+        membership = Membership(
+            [group], memory.backends, tried_rows(memory.backends, rows, 0, 1), loop
+        )
         row = memory.backends.row(rows[BACKENDS[1].identity])
 
         def picked() -> set[str]:
@@ -97,7 +99,9 @@ def weights_heard(
         repetition = make_repetition(upstream, 1, 0.0, lambda: 0.5)
         arrangement = Arrangement(upstream.backends, pools, Listening(weights, lambda: 0.5))
         group = UpstreamGroup(upstream, arrangement, repetition)
-        membership = Membership([group], tried_rows(memory.backends, rows, 0, 1), loop, zone)
+        membership = Membership(
+            [group], memory.backends, tried_rows(memory.backends, rows, 0, 1), loop, zone
+        )
         membership.start()
         heard.clear()
         act([memory.backends.row(rows[backend.identity]) for backend in upstream.backends])
@@ -159,3 +163,39 @@ def test_a_slow_start_goes_on_though_nothing_else_happens() -> None:
     assert heard[0] < 50
     assert heard == sorted(set(heard))
     assert len(heard) > 5
+
+
+def test_rows_are_read_only_when_one_of_them_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = 0
+    deciding = BackendRow.deciding
+
+    def count(row: BackendRow) -> list[int]:
+        nonlocal reads
+        reads += 1
+        return deciding(row)
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        memory = SharedMemory.create(16)
+        rows = memory.backends.assign([backend.identity for backend in BACKENDS])
+        upstream = Upstream("one", (Route(),), BACKENDS)
+        pools = [Pool(Endpoint(backend), LIMITS, TIMEOUTS, loop) for backend in BACKENDS]
+        group = UpstreamGroup(
+            upstream,
+            Arrangement(BACKENDS, pools, RoundRobin([1] * len(BACKENDS), lambda: 0.5)),
+            make_repetition(upstream, 1, 0.0, lambda: 0.5),
+        )
+        membership = Membership(
+            [group], memory.backends, tried_rows(memory.backends, rows, 0, 1), loop
+        )
+        monkeypatch.setattr(BackendRow, "deciding", count)
+        for changes, found in ((0, 1), (0, 1), (1, 2), (0, 2)):
+            row = memory.backends.row(rows[BACKENDS[0].identity])
+            row.set(BackendColumn.WEIGHT_CUT, row.get(BackendColumn.WEIGHT_CUT) + changes)
+            # What changes with each probe is nothing that a worker goes by.
+            row.set(BackendColumn.PROBE_DUE_MS, row.get(BackendColumn.PROBE_DUE_MS) + 1)
+            membership.start()
+            membership.stop()
+            assert reads == found * len(BACKENDS)
+
+    asyncio.run(test())

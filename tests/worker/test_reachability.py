@@ -53,3 +53,11 @@ def test_new_words_each_time_are_no_flood() -> None:
     told = [backend.failed(f"reason {number}", number / 100) for number in range(1000)]
     assert len([text for text in told if text]) == MOST_REASONS
     assert backend.failed("later", REPEAT_S) == "backend b: cannot connect: later"
+
+
+def test_a_breach_is_told_once_for_each_reason_and_not_without_end() -> None:
+    reach = Reachability("api/b1 10.0.0.1:8080")
+    told = "backend api/b1 10.0.0.1:8080: its connection was ended: a flood"
+    assert [reach.breached("a flood", now) for now in (0, 1, REPEAT_S)] == [told, "", told]
+    more = [reach.breached(f"reason {number}", REPEAT_S + 1) for number in range(10)]
+    assert sum(map(bool, more)) == MOST_REASONS - 1

@@ -62,7 +62,7 @@ class Setting:
         parts = Parts(
             upstreams,
             BackendTraffic(memory.traffic, 0, rows, upstreams.pools()),
-            Membership(upstreams.groups, tried, loop),
+            Membership(upstreams.groups, memory.backends, tried, loop),
             Lookout(upstreams.groups, memory.traffic, 0, rows, loop),
             Names(self.config.dns, (), loop),
         )

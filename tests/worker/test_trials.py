@@ -41,7 +41,7 @@ class Workers:
                 for upstream in (Upstream(name, (Route(),), BACKENDS) for name in ("one", "two"))
             ]
             seen = tried_rows(self.memory.backends, rows, index, WORKERS)
-            membership = Membership(both, seen, loop)
+            membership = Membership(both, self.memory.backends, seen, loop)
             self.memberships.append(membership)
             self.groups += both
 

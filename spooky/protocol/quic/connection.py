@@ -109,6 +109,7 @@ class ServerConnection(Receiving, Sending, Settling, FrameHandlers):
             message = input_buf.data_slice(0, input_buf.capacity)
             hello = tls.pull_client_hello(Buffer(data=message))
             self.server_name = _normal_name(hello.server_name)
+            self._allow_resumption(hello)
             identity = self._settings.select(self.server_name)
             context.certificate = identity.chain[0]
             context.certificate_chain = list(identity.chain[1:])
@@ -116,6 +117,11 @@ class ServerConnection(Receiving, Sending, Settling, FrameHandlers):
             handle_hello(input_buf, initial_buf, later_buf)
 
         context._server_handle_hello = choose_and_handle  # type: ignore[assignment,method-assign]
+
+    def _confirm_handshake(self) -> None:
+        super()._confirm_handshake()
+        self._invite_back()
+        self._key_secret = self._cryptos[tls.Epoch.ONE_RTT].send.secret
 
     def negotiated_version(self) -> int:
         """Return the QUIC version in use, 0 before it is known."""

@@ -34,6 +34,9 @@ ACK_EVERY = 10
 """Packets that are acknowledged together at the latest, as a batch of them is read at once."""
 ACK_DELAY_S = 0.005
 """How long an acknowledgement waits for something to go along with. Clients reckon with 25 ms."""
+FORGERIES = 1 << 36
+"""Datagrams that may fail to open; more would break ChaCha20-Poly1305 (RFC 9001 section 6.6), and
+AES-GCM is good for more."""
 _OFFSET, _LENGTH, _FIN = 4, 2, 1
 SERVER_UNI = 3
 
@@ -65,6 +68,8 @@ class Receiving(QuicConnection):
     """The events of this batch that later octets of a stream may still be added to."""
     _unacknowledged = 0
     """Packets received since the acknowledgement that is due was put off."""
+    _unopened = 0
+    """Datagrams that were left to aioquic: all that could not be opened, and a few others."""
 
     def receive(self, datagrams: Iterable[tuple[bytes, Path]], now: float) -> None:
         """Take a batch of datagrams, each with the path that it came by."""
@@ -73,7 +78,10 @@ class Receiving(QuicConnection):
         for data, path in datagrams:
             if way is None or path is not way.path or not self._receive_plain(data, way):
                 self._gathered.clear()
+                self._unopened += 1
                 self.receive_datagram(data, path, now)
+                if self._unopened >= FORGERIES:
+                    self.close(QuicErrorCode.AEAD_LIMIT_REACHED)
                 way = self._way(now)
 
     def _way(self, now: float) -> _Way | None:

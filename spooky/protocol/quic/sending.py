@@ -21,6 +21,7 @@ from spooky.protocol.quic.crediting import Crediting
 from spooky.protocol.quic.pacing import Pacer
 from spooky.protocol.quic.path_mtu import BLACK_HOLE_PTOS, SMALLEST, MtuSearch
 from spooky.protocol.quic.protection import Sealer
+from spooky.protocol.quic.returning import Returning
 from spooky.protocol.varint import encode
 
 SMALLEST_STREAM_FRAME = 24
@@ -28,6 +29,12 @@ SMALLEST_STREAM_FRAME = 24
 
 LONG_FLIGHT = 4
 """Packets sent at once from which on larger ones would be of use."""
+
+KEY_PACKETS = 1 << 22
+"""After how many packets it is looked whether the keys are still the same, and new ones are asked
+for: twice as many at most have the same ones. AES-GCM is good for 2^23 (RFC 9001 section 6.6)."""
+AMPLIFICATION = 3
+"""How much more than it received may go to an address that is not proven (RFC 9000 section 8.1)."""
 
 LENGTH_BYTES = 2
 ACK_BYTES = 512
@@ -65,18 +72,24 @@ class SentPacket:
         self.delivery_handlers: list[tuple[Any, tuple[Any, ...]]] = []
 
 
-class Sending(Crediting):
+class Sending(Crediting, Returning):
     """The sending side of a connection of ours."""
 
     _mtu: MtuSearch
     _mtu_path: QuicNetworkPath | None = None
     """The path that the search is about."""
+    _key_due = KEY_PACKETS
+    """The packet number at which to look whether the keys are worn."""
+    _key_secret: bytes | None = None
+    """What the keys were made of when that was last looked at."""
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """Take what is to be sent now; nothing before a datagram was understood."""
         if not self._network_paths:
             return []
         self._follow_path()
+        if self._packet_number >= self._key_due:
+            self._renew_keys()
         if not self._is_plain():
             return self._everything_to_send(now)
         self._discard_finished()
@@ -103,6 +116,7 @@ class Sending(Crediting):
             or self._limits_grown
             or self._streams_blocked_pending
             or self._datagrams_pending
+            or self._new_token is not None
             or self._quic_logger is not None
             or self._cryptos[Epoch.ONE_RTT]._update_key_requested
             or not self._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
@@ -123,7 +137,7 @@ class Sending(Crediting):
         space = self._spaces[Epoch.ONE_RTT]
         if space.ack_at is not None:
             space.ack_at = min(space.ack_at, now)
-        datagrams = super().datagrams_to_send(now)
+        datagrams = self._within_reach(super().datagrams_to_send(now))
         self._limits_grown = any(map(self._is_grown, self._streams.values()))
         return datagrams
 
@@ -136,6 +150,28 @@ class Sending(Crediting):
                 self._stream_limit(number).value += 1
         if finished:
             self._streams_queue = [s for s in self._streams_queue if not s.is_finished]
+
+    def _within_reach(self, datagrams: list[tuple[bytes, Any]]) -> list[tuple[bytes, Any]]:
+        """Leave out what an address that is not proven must not get.
+
+        aioquic minds that in all that it sends but a close (RFC 9000 section 8.1).
+        """
+        path = self._network_paths[0]
+        if path.is_validated or path.bytes_sent <= AMPLIFICATION * path.bytes_received:
+            return datagrams
+        return []
+
+    def _renew_keys(self) -> None:
+        """Ask for new keys, unless there were new ones since this was last called.
+
+        So the client has acknowledged packets of the keys in use, as it has to before they may
+        change again (RFC 9001 section 6.1): far fewer are ever in flight.
+        """
+        secret = self._cryptos[Epoch.ONE_RTT].send.secret
+        if secret is self._key_secret:
+            self.request_key_update()
+        self._key_secret = secret
+        self._key_due = self._packet_number + KEY_PACKETS
 
     # --- a flight -----------------------------------------------------------------------------
 

@@ -8,7 +8,9 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicProtocolVersion
 
 from spooky.protocol.cid import CID_LENGTH
+from spooky.protocol.messages import Path
 from spooky.protocol.quic.path_mtu import SMALLEST
+from spooky.protocol.tickets import SessionTickets
 
 SUPPORTED_VERSIONS = (int(QuicProtocolVersion.VERSION_1), int(QuicProtocolVersion.VERSION_2))
 
@@ -30,7 +32,9 @@ class ServerSettings:
     """What all connections of one listener in one worker have in common.
 
     `select` gives the identity for a server name (None: the client sent none). `reset_key`
-    derives stateless reset tokens. `random` returns so many random octets.
+    derives stateless reset tokens. `random` returns so many random octets. `tickets` None: no
+    session is resumed. `new_token(version, path)` makes what a client proves its address with when
+    it comes back; None: nothing.
     """
 
     select: Callable[[str | None], ServerIdentity]
@@ -45,6 +49,8 @@ class ServerSettings:
     connection_window: int = 1024 * 1024
     send_buffer: int = 256 * 1024
     header_bytes: int = 32 * 1024
+    tickets: SessionTickets | None = None
+    new_token: Callable[[int, Path], bytes] | None = None
 
     def configuration(self) -> QuicConfiguration:
         """Make the aioquic configuration; one serves all connections."""
