@@ -188,8 +188,11 @@ def run(path: Path) -> ExitCode:
     """Run a master in the foreground until it is told to stop. ConfigError, StartupError."""
     from spooky.keeper.main import run as keeper  # noqa: PLC0415 - only a master needs these
     from spooky.master.arbiter import Arbiter  # noqa: PLC0415
+    from spooky.master.confinement import forbid_core_dumps  # noqa: PLC0415
     from spooky.worker.main import run as worker  # noqa: PLC0415
 
+    # Before the first key is read.
+    forbid_core_dumps()
     program = Program(f"-c {path}", path, lambda changes: resolve(path, changes), worker, keeper)
     heritage = takeover.receive()
     try:

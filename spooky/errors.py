@@ -6,6 +6,7 @@ table `CONSEQUENCES` says for each kind what the client is told, whose fault it 
 another attempt is safe. No other file decides that.
 """
 
+import errno
 import os
 import socket
 import ssl
@@ -368,6 +369,17 @@ def describe_failure(error: Exception) -> str:
             return os.strerror(error.errno).lower()
         case _:
             return str(error) or type(error).__name__
+
+
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+def is_shortage(error: Exception) -> bool:
+    """Say whether it failed because this process, or this machine, has no descriptor or memory.
+
+    That says nothing of the backend, which must not be held to be down for it.
+    """
+    return isinstance(error, OSError) and error.errno in _SHORTAGES
 
 
 class RefusedError(SpookyError):

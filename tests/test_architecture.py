@@ -4,6 +4,7 @@ The picture is in docs/architecture.md; whoever changes it here changes it there
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,3 +193,19 @@ def test_modules_begin_with_a_docstring() -> None:
 def test_the_rules_can_fail(module: str, source: str, fine: bool) -> None:
     found = [objection(module, name) for _, name in imports(source, module, is_package=False)]
     assert all(reason is None for reason in found) is fine
+
+
+WALL_CLOCK = re.compile(r"\btime\.time(_ns)?\b|\bdatetime\.now\b|CLOCK_REALTIME")
+MAY_READ_IT = {"cli.py", "worker/observe.py", "worker/sessions.py"}
+"""For whether certificates are valid, for what lines of the access log begin with, and for the age
+of cookies, which outlive machines."""
+
+
+def test_a_jump_of_the_wall_clock_moves_no_timer() -> None:
+    """Timeouts, health, limits and tokens go by the monotonic clock, which nobody can set."""
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if "demo" not in path.parts and WALL_CLOCK.search(path.read_text())
+    }
+    assert found == MAY_READ_IT

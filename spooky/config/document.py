@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from spooky.config.redaction import hide, hide_user
 from spooky.errors import ConfigError, Problem
 
 MOST_PARTS = 100_000
@@ -133,7 +134,7 @@ class Reading:
 
     def note(self, spot: Spot, text: str) -> None:
         """Record a problem that leaves what stands at the spot usable."""
-        self.problems.append(Problem(spot.line, spot.shown, text))
+        self.problems.append(Problem(spot.line, hide_user(spot.shown), hide_user(text)))
 
 
 def _lineage(key: str) -> Iterator[str]:
@@ -186,7 +187,8 @@ def describe(node: yaml.Node) -> str:
 
 
 def clip(text: str) -> str:
-    """Make text fit to be shown: ASCII, printable, at most about 60 characters."""
+    """Make text fit to be shown: ASCII, printable, at most about 60 characters, no secrets."""
+    text = hide(text)
     shown = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
     return shown if len(shown) <= 60 else shown[:57] + "..."
 

@@ -1,6 +1,7 @@
 """A Config written out as YAML, with every key: what `spooky -T` prints.
 
-The text reads back as an equal Config, wherever the file is put, for its paths are absolute.
+The text reads back as an equal Config, wherever the file is put, for its paths are absolute. Only
+secrets are left out: what stands in their place is refused when it is read.
 """
 
 import yaml

@@ -4,15 +4,18 @@ As those of `shapes.py`: they read, give their schema and write, and never stop 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
 
 from spooky.config.document import Reading, Spot, Word, describe, is_null
 from spooky.config.names import UnfitError
+from spooky.config.redaction import HIDDEN, hide, hide_in_arguments, is_secret_name
 from spooky.config.scalars import UNREAD, Json, Scalar
-from spooky.config.shapes import Entry, Section, Shape, read_entries
+from spooky.config.shapes import Entry, ListOf, Section, Shape, read_entries
+
+SECRET_IS_MISSING = f"{HIDDEN} is what spooky -T prints for a secret; write the secret itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,16 @@ class NamedValues:
         for entry in entries:
             here = reading.enter(spot.child(entry.key, entry.line))
             name = self._read_name(entry, here, reading)
-            value = self.value.read(entry.node, here, reading)
+            value = self.read_value(name, entry, here, reading)
             if name in pairs:
                 reading.refuse(here, f"{name} is there already, in another spelling; keep one")
             elif name is not None and value is not UNREAD:
                 pairs[name] = value
         return tuple(pairs.items())
+
+    def read_value(self, _name: str | None, entry: Entry, here: Spot, reading: Reading) -> Any:
+        """Read the value under a name, None where that is unusable."""
+        return self.value.read(entry.node, here, reading)
 
     def _read_name(self, entry: Entry, here: Spot, reading: Reading) -> str | None:
         try:
@@ -59,6 +66,70 @@ class NamedValues:
     def write(self, value: tuple[tuple[str, Any], ...]) -> Json:
         """Write the values under their names."""
         return {name: self.value.write(one) for name, one in value}
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSecrets(NamedValues):
+    """The same, where some names are those of secrets, whose values are never shown."""
+
+    def read_value(self, name: str | None, entry: Entry, here: Spot, reading: Reading) -> Any:
+        """Read a value; what is wrong with a secret is told without it."""
+        if name is None or not is_secret_name(name):
+            return self.value.read(entry.node, here, reading)
+        if HIDDEN in _words(entry.node):
+            reading.refuse(here, SECRET_IS_MISSING)
+            return UNREAD
+        before = len(reading.problems)
+        value = self.value.read(entry.node, here, reading)
+        for index in range(before, len(reading.problems)):
+            problem = reading.problems[index]
+            expected = problem.text.partition(", got ")[0]
+            if expected == problem.text and any(one in expected for one in _words(entry.node)):
+                expected = "is not a value that can stand here"
+            reading.problems[index] = replace(problem, text=f"{expected}; what is there is secret")
+        return value
+
+    def write(self, value: tuple[tuple[str, Any], ...]) -> Json:
+        """Write the values under their names, but for secrets."""
+        return {
+            name: _conceal(written) if is_secret_name(name) else written
+            for name, written in NamedValues.write(self, value).items()
+        }
+
+
+def _words(node: yaml.Node) -> list[str]:
+    """List what is written at the node, or in the mapping that it is."""
+    if isinstance(node, yaml.ScalarNode):
+        return [node.value] if node.value else []
+    if isinstance(node, yaml.MappingNode):
+        return [word for _, value in node.value for word in _words(value)]
+    return []
+
+
+def _conceal(written: Any) -> Any:
+    if isinstance(written, dict):
+        return {key: _conceal(one) for key, one in written.items()}
+    return HIDDEN if isinstance(written, str) else written
+
+
+def concealing(scalar: Scalar) -> Scalar:
+    """A text that may have a secret in it, such as a token in a query, which is not written."""
+
+    def parse(given: Word) -> Any:
+        if HIDDEN in given.text:
+            raise UnfitError(SECRET_IS_MISSING)
+        return scalar.parse(given)
+
+    return replace(scalar, parse=parse, write=hide)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments(ListOf):
+    """A program and its arguments, with the secrets among them left out where it is written."""
+
+    def write(self, value: tuple[Any, ...]) -> list[Any]:
+        """Write the items that are no secrets."""
+        return hide_in_arguments(list(value))
 
 
 @dataclass(frozen=True, slots=True)

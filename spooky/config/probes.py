@@ -16,8 +16,9 @@ from typing import Any, Final
 from spooky.config.document import Finding, Places, key_of_upstream
 from spooky.config.model import HealthCheck, Upstream
 from spooky.config.names import UnfitError
+from spooky.config.pairs import Arguments, concealing
 from spooky.config.scalars import Scalar, choice, duration, integer, size, text
-from spooky.config.shapes import Field, ListOf, Section
+from spooky.config.shapes import Field, Section
 
 _DAY = 86_400
 _WAIT = duration(0.001, _DAY)
@@ -102,7 +103,7 @@ HEALTH_CHECK = Section(
     HealthCheck,
     {
         "type": Field(choice(KEYS_OF_TYPE)),
-        "path": Field(text("a path that begins with /, such as /health", r"^/[!-~]*$")),
+        "path": Field(concealing(text("a path that begins with /, such as /health", r"^/[!-~]*$"))),
         "method": Field(
             text("a method such as GET, HEAD or OPTIONS", r"^(?!CONNECT$)[A-Z]{1,32}$")
         ),
@@ -112,7 +113,7 @@ HEALTH_CHECK = Section(
         "body_regex": Field(_regex()),
         "body_bytes": Field(size(1, 1024 * 1024)),
         "service": Field(text("the name of a gRPC service", r"^[!-~]{1,256}$")),
-        "command": Field(ListOf(text("a text"), at_least=1)),
+        "command": Field(Arguments(concealing(text("a text")), at_least=1)),
         "port": Field(integer(1, 65_535)),
         "interval": Field(duration(0.1, _DAY)),
         "jitter": Field(_percent(50)),

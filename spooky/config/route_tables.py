@@ -8,7 +8,7 @@ from spooky.config import names, route_names
 from spooky.config.decimals import decimal
 from spooky.config.document import Word
 from spooky.config.names import UnfitError
-from spooky.config.pairs import LongText, NamedValues, ShortOr
+from spooky.config.pairs import LongText, NamedSecrets, NamedValues, ShortOr
 from spooky.config.patterns import parse_pattern
 from spooky.config.rate_tables import RATE_LIMIT
 from spooky.config.routes import (
@@ -88,8 +88,8 @@ HEADER_CHANGES = Section(
     HeaderChanges,
     {
         "remove": Field(ListOf(_RULED_NAME)),
-        "set": Field(NamedValues(_RULED_NAME, _RULED_VALUE)),
-        "add": Field(NamedValues(_RULED_NAME, _RULED_VALUE)),
+        "set": Field(NamedSecrets(_RULED_NAME, _RULED_VALUE)),
+        "add": Field(NamedSecrets(_RULED_NAME, _RULED_VALUE)),
     },
 )
 
@@ -155,9 +155,9 @@ _ROUTE: dict[str, Field] = {
     "host": Field(_HOST),
     "path_prefix": Field(_PREFIX),
     "methods": Field(ListOf(text("a method such as GET", convert=route_names.parse_method))),
-    "headers": Field(NamedValues(_FIELD_NAME, _MATCH)),
-    "cookies": Field(NamedValues(_PAIR_NAME, _MATCH)),
-    "query": Field(NamedValues(_PAIR_NAME, _MATCH)),
+    "headers": Field(NamedSecrets(_FIELD_NAME, _MATCH)),
+    "cookies": Field(NamedSecrets(_PAIR_NAME, _MATCH)),
+    "query": Field(NamedSecrets(_PAIR_NAME, _MATCH)),
     "priority": Field(integer(-1_000_000, 1_000_000)),
     "rewrite": Field(REWRITE),
     "request_headers": Field(HEADER_CHANGES),

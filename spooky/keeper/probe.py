@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from spooky.config.units import format_duration
-from spooky.errors import describe_failure
+from spooky.errors import describe_failure, is_shortage
 from spooky.protocol.engines import DEFAULT
 
 log = logging.getLogger(__name__)
@@ -92,10 +92,11 @@ class Target:
         return await asyncio.open_connection(host, self.port, **options)
 
 
-async def examine(probe: Probe, timeout_s: float) -> tuple[bool, str]:
+async def examine(probe: Probe, timeout_s: float) -> tuple[bool | None, str]:
     """Ask, for so long at most; return whether the backend is well, and why.
 
-    Never raises for anything that a backend, or the system, does.
+    None: it could not be asked, for this process, or this machine, is short of something. Never
+    raises for anything that a backend, or the system, does.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -105,7 +106,7 @@ async def examine(probe: Probe, timeout_s: float) -> tuple[bool, str]:
     except TimeoutError:
         return False, f"no answer within {format_duration(timeout_s)}"
     except (OSError, ValueError) as error:
-        return False, describe_failure(error)
+        return None if is_shortage(error) else False, describe_failure(error)
     except Exception as error:
         # A fault of ours costs one backend its health, not all of them their probes.
         log.exception("a bug")

@@ -126,7 +126,11 @@ class Prober:
                 passed, why = await examine(checkup.probe, checkup.timeout)
             if not self._is_in_charge():
                 return
-            before, standing = standing, judge(standing, checkup.pace, passed=passed)
+            before = standing
+            if passed is None:
+                log.warning("backend %s cannot be probed: %s", checkup.name, why)
+            else:
+                standing = judge(standing, checkup.pace, passed=passed)
             chance = random.random()
             due = next_probe(standing, checkup.pace, began, loop.time(), chance)
             _enter(row, before, standing, due, why)

@@ -23,6 +23,7 @@ from spooky.config.account import Credentials, drop_rights, own_name
 from spooky.config.model import Config, Log
 from spooky.errors import ExitCode, SpookyError, StartupError
 from spooky.master import signals
+from spooky.master.confinement import renounce_privileges
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +159,7 @@ def _settle_in(birth: Birth, master: int) -> None:
         raise StartupError(text) from error
     if birth.credentials is not None:
         drop_rights(birth.credentials)
+    renounce_privileges()
     _follow_into_death(master)
 
 

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from spooky.config.redaction import hide_in_query
 from spooky.errors import Kind
 
 
@@ -70,6 +71,11 @@ def _text(octets: bytes) -> str:
     )
 
 
+def _path(octets: bytes) -> str:
+    """Show a path in a log, without the secrets in its query."""
+    return _text(hide_in_query(octets) if b"?" in octets else octets)
+
+
 def _timestamp(now: float) -> str:
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
     return f"{whole}.{int(now % 1 * 1000):03d}Z"
@@ -82,7 +88,7 @@ def plain_line(outcome: Outcome, now: float) -> bytes:
     """
     line = (
         f"{_timestamp(now)} {outcome.client} "
-        f'"{_text(outcome.method)} {_text(outcome.authority)}{_text(outcome.path)}" '
+        f'"{_text(outcome.method)} {_text(outcome.authority)}{_path(outcome.path)}" '
         f"{outcome.status} {outcome.bytes_sent} {outcome.bytes_received} "
         f"{outcome.duration * 1000:.1f}ms "
         f"upstream={outcome.upstream or '-'} backend={outcome.backend or '-'} "
@@ -103,7 +109,7 @@ def json_line(outcome: Outcome, now: float) -> bytes:
         "client": outcome.client,
         "method": _text(outcome.method),
         "authority": _text(outcome.authority),
-        "path": _text(outcome.path),
+        "path": _path(outcome.path),
         "status": outcome.status,
         "bytes_sent": outcome.bytes_sent,
         "bytes_received": outcome.bytes_received,

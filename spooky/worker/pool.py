@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from spooky.config.limits import Limits
 from spooky.config.model import Timeouts
-from spooky.errors import Kind, describe_failure
+from spooky.errors import Kind, describe_failure, is_shortage
 from spooky.protocol.engines import engine_named
 from spooky.protocol.messages import RequestHead
 from spooky.protocol.upstream import H2Limits
@@ -330,7 +330,9 @@ class Pool:
                 detail = await ready
         except (OSError, ValueError) as error:
             detail = describe_failure(error)
-            if clock.expired():
+            if is_shortage(error):
+                kind = Kind.OVERLOADED
+            elif clock.expired():
                 kind, detail = Kind.CONNECT_TIMEOUT, f"not connected within {limit:g} s"
         finally:
             if self._attempts.pop(connection, None) is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,7 +42,9 @@ def checkup(where: int, tls: UpstreamTls | None = None, **settings: Any) -> Chec
     return made
 
 
-async def result(where: int, tls: UpstreamTls | None = None, **settings: Any) -> tuple[bool, str]:
+async def result(
+    where: int, tls: UpstreamTls | None = None, **settings: Any
+) -> tuple[bool | None, str]:
     one = checkup(where, tls, timeout=settings.pop("timeout", 1.0), **settings)
     return await examine(one.probe, one.timeout)
 
@@ -79,7 +82,7 @@ async def result(where: int, tls: UpstreamTls | None = None, **settings: Any) ->
 def test_a_server_is_judged_by_what_it_answers(
     settings: dict[str, Any], passed: bool, why: str
 ) -> None:
-    async def scenario() -> tuple[bool, str]:
+    async def scenario() -> tuple[bool | None, str]:
         async with serving() as port:
             return await result(port, **settings)
 
@@ -123,7 +126,7 @@ async def nobody() -> AsyncIterator[int]:
     ],
 )
 def test_what_speaks_no_http2_is_not_well(server: Callable[[], Any], why: str, kind: str) -> None:
-    async def scenario() -> tuple[bool, str]:
+    async def scenario() -> tuple[bool | None, str]:
         async with server() as port:
             return await result(port, type=kind, timeout=0.3)
 
@@ -160,7 +163,7 @@ def test_tls(
 ) -> None:
     tls = UpstreamTls(ca=identity.cert, server_name="localhost") if verified else UpstreamTls()
 
-    async def scenario() -> tuple[bool, str]:
+    async def scenario() -> tuple[bool | None, str]:
         async with serving(identity) as port:
             return await result(port, tls, **settings)
 
@@ -170,7 +173,7 @@ def test_tls(
 
 
 def test_tls_where_none_is_spoken(identity: Identity) -> None:
-    async def scenario() -> tuple[bool, str]:
+    async def scenario() -> tuple[bool | None, str]:
         async with serving() as port:
             return await result(port, UpstreamTls(verify=False), type="tls")
 
@@ -226,6 +229,19 @@ async def cancel_once(running: Awaitable[object], mark: str) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_a_shortage_of_ours_says_nothing_of_the_backend() -> None:
+    async def scenario() -> tuple[bool | None, str]:
+        one = checkup(free_port(), type="tcp")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            return await examine(one.probe, one.timeout)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert asyncio.run(scenario()) == (None, "too many open files")
 
 
 @pytest.mark.parametrize("way", ["timeout", "cancelled"])

@@ -104,6 +104,8 @@ class Network:
     seed: int = 1
     delay: float = 0.004
     """One way, in seconds."""
+    mtu: int = 1 << 16
+    """Octets of a datagram that pass."""
     _random: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -222,6 +224,8 @@ class Pair:
         self.take(self.engine.events())
 
     def _post(self, data: bytes, path: Path, *, to_server: bool) -> None:
+        if len(data) > self.network.mtu:
+            return
         for delay in self.network.delays():
             heapq.heappush(self._wire, (self.now + delay, next(self._order), to_server, data, path))
 

@@ -294,3 +294,15 @@ class Unaddressed:
 
     def sendmsg(self, buffers: list[bytes], *_rest: object) -> int:
         return self._sock.sendmsg(buffers)
+
+
+@pytest.mark.parametrize("code", [errno.ENOBUFS, errno.ENOMEM, errno.EPERM, errno.EMSGSIZE])
+def test_what_the_kernel_refuses_is_lost_and_nothing_else(bind: Opener, code: int) -> None:
+    here, there = bind(), bind()
+    path, again = (Path(("127.0.0.1", port_of(there))) for _ in range(2))
+    reluctant(here, code)
+    datagrams = numbered(3)
+    assert here.send([(datagrams[0], path), (datagrams[1], again), (datagrams[2], path)])
+    assert [data for data, _ in read(there, 2)] == datagrams[1:]
+    assert not here.waiting
+    assert (here.counters.sent, here.counters.send_errors) == (2, 1)

@@ -16,7 +16,9 @@ TRIES = 3
 WORTH_BYTES = 32 * 1024
 """Sent on the path before the search begins."""
 BLACK_HOLE_PTOS = 3
-"""Probe timeouts in a row that cast doubt on the size that was found."""
+"""Probe timeouts in a row after which the size that was found is given up."""
+BLACK_HOLE_LOSSES = 6
+"""Losses in a row, of larger packets than every path carries, after which it is given up."""
 
 
 @dataclass(slots=True)
@@ -26,9 +28,12 @@ class MtuSearch:
     largest: int
     current: int = SMALLEST
     """The size that is known to pass."""
+    is_doubted: bool = False
+    """It may not pass any more: `large_delivered` or `large_lost` is to follow for each packet."""
     _candidates: list[int] = field(default_factory=list)
     _losses: int = 0
     _in_flight: bool = False
+    _vanished: int = 0
 
     def __post_init__(self) -> None:
         self._candidates = [
@@ -59,7 +64,29 @@ class MtuSearch:
             del self._candidates[0]
             self._losses = 0
 
-    def doubt(self) -> None:
+    def doubt(self, timeouts: int) -> None:
+        """Watch what becomes of large packets, as there were so many probe timeouts in a row.
+
+        The timeouts alone do not tell: small packets still pass a black hole, and end their row.
+        """
+        if timeouts >= BLACK_HOLE_PTOS:
+            self._give_up()
+        elif timeouts and self.current > SMALLEST:
+            self.is_doubted = True
+
+    def large_delivered(self) -> None:
+        """Trust the size again: a packet that only a path of that size carries has passed."""
+        self.is_doubted = False
+        self._vanished = 0
+
+    def large_lost(self) -> None:
+        """Count it; nothing is lost only by chance so often."""
+        self._vanished += 1
+        if self._vanished >= BLACK_HOLE_LOSSES:
+            self._give_up()
+
+    def _give_up(self) -> None:
         """Fall back for good: what passed once does not any more (RFC 8899 section 4.3)."""
         self._candidates.clear()
         self.current = SMALLEST
+        self.is_doubted = False

@@ -158,6 +158,16 @@ class Receiving(QuicConnection):
 
     # --- frames -------------------------------------------------------------------------------
 
+    def _payload_received(
+        self,
+        context: QuicReceiveContext,
+        plain: bytes,
+        crypto_frame_required: bool = False,  # noqa: ARG002 - aioquic's
+    ) -> tuple[bool, bool]:
+        # The first packet that a client sends has a CRYPTO frame (RFC 9000 section 17.2.2), but
+        # it may be lost, or come after the client's probe: aioquic would close the connection.
+        return super()._payload_received(context, plain)
+
     def _take_frames(self, payload: bytes, context: QuicReceiveContext) -> bool:
         """Take the frames of a packet; say whether it is to be acknowledged."""
         at, end = 0, len(payload)

@@ -19,7 +19,7 @@ from aioquic.tls import Epoch
 
 from spooky.protocol.quic.crediting import Crediting
 from spooky.protocol.quic.pacing import Pacer
-from spooky.protocol.quic.path_mtu import BLACK_HOLE_PTOS, SMALLEST, MtuSearch
+from spooky.protocol.quic.path_mtu import SMALLEST, MtuSearch
 from spooky.protocol.quic.protection import Sealer
 from spooky.protocol.quic.returning import Returning
 from spooky.protocol.varint import encode
@@ -202,6 +202,7 @@ class Sending(Crediting, Returning):
         pacer: Pacer = loss._pacer  # type: ignore[assignment]
         allowed = pacer.allowance(now)
         window = loss.congestion_window - loss.bytes_in_flight
+        is_doubted = self._mtu.is_doubted
         datagrams: list[bytes] = []
         while ready or ack_due:
             packet = SentPacket(self._packet_number, now)
@@ -217,6 +218,8 @@ class Sending(Crediting, Returning):
             packet.sent_bytes = len(datagram)
             datagrams.append(datagram)
             self._packet_number += 1
+            if is_doubted and packet.sent_bytes > SMALLEST:
+                packet.delivery_handlers.append((self._on_large_delivery, (self._mtu,)))
             loss.on_packet_sent(packet=packet, space=space)  # type: ignore[arg-type]
             if packet.in_flight:
                 window -= packet.sent_bytes
@@ -304,9 +307,16 @@ class Sending(Crediting, Returning):
         """Act on a deadline that has passed; nothing happens once the connection is over."""
         if self._close_at is not None:
             super().handle_timer(now)
-            if self._loss._pto_count >= BLACK_HOLE_PTOS and self._mtu.current > SMALLEST:
-                self._mtu.doubt()
+            if self._loss._pto_count and self._mtu.current > SMALLEST:
+                self._mtu.doubt(self._loss._pto_count)
                 self._use_mtu()
+
+    def _on_large_delivery(self, delivery: QuicDeliveryState, search: MtuSearch) -> None:
+        if delivery is QuicDeliveryState.ACKED:
+            search.large_delivered()
+        else:
+            search.large_lost()
+            self._use_mtu()
 
     # --- frames -------------------------------------------------------------------------------
 

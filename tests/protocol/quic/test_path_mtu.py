@@ -2,7 +2,14 @@
 
 import pytest
 
-from spooky.protocol.quic.path_mtu import SMALLEST, TRIES, WORTH_BYTES, MtuSearch
+from spooky.protocol.quic.path_mtu import (
+    BLACK_HOLE_LOSSES,
+    BLACK_HOLE_PTOS,
+    SMALLEST,
+    TRIES,
+    WORTH_BYTES,
+    MtuSearch,
+)
 
 
 def lose(search: MtuSearch, times: int = TRIES) -> list[int | None]:
@@ -58,7 +65,31 @@ def test_nothing_above_what_the_operator_allows(largest: int, sizes: list[int | 
     assert found == sizes
 
 
-def test_doubt_is_for_good() -> None:
+def test_timeouts_in_a_row_end_it_for_good() -> None:
     search = MtuSearch(1452, current=1372)
-    search.doubt()
+    search.doubt(BLACK_HOLE_PTOS - 1)
+    assert search.current == 1372
+    search.doubt(BLACK_HOLE_PTOS)
     assert (search.current, search.next_probe(1 << 30)) == (SMALLEST, None)
+
+
+def test_large_packets_that_vanish_in_a_row_end_it_for_good() -> None:
+    search = MtuSearch(1452, current=1372)
+    search.doubt(1)
+    for _ in range(BLACK_HOLE_LOSSES - 1):
+        search.large_lost()
+    assert search.is_doubted
+    search.large_delivered()
+    assert not search.is_doubted
+    search.doubt(1)
+    for _ in range(BLACK_HOLE_LOSSES):
+        assert search.current == 1372
+        search.large_lost()
+    assert (search.current, search.is_doubted) == (SMALLEST, False)
+    assert search.next_probe(1 << 30) is None
+
+
+def test_what_every_path_carries_is_not_doubted() -> None:
+    search = MtuSearch(1452)
+    search.doubt(1)
+    assert not search.is_doubted

@@ -11,7 +11,7 @@ from spooky.protocol import varint
 from spooky.protocol.messages import Body, Path, RequestHead
 from spooky.protocol.quic import ServerConnection, StreamData
 from spooky.protocol.quic.receiving import ACK_DELAY_S, ACK_EVERY
-from tests.protocol.quic_pair import PATH, Pair, connect, engine_of
+from tests.protocol.quic_pair import PATH, Pair, connect, engine_of, make_aioquic
 from tests.protocol.raw_client import request
 
 INT = varint.encode
@@ -282,3 +282,12 @@ def test_a_gap_is_told_of_at_once() -> None:
     pair.client._packet_number += 1
     receive(pair, 1)
     assert due(pair) == 0
+
+
+def test_a_probe_may_come_before_the_client_hello() -> None:
+    """The first packet is lost, and the client asks by PING what became of it."""
+    pair = Pair(make_aioquic)
+    assert pair.client.datagrams_to_send(pair.now)
+    pair.client._probe_pending = True
+    pair.connect()
+    assert pair.closed_with() is None

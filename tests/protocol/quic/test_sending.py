@@ -7,7 +7,7 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.tls import Epoch
 
-from spooky.protocol.messages import Body, RequestHead
+from spooky.protocol.messages import Body, RequestHead, Writable
 from spooky.protocol.quic import ServerConnection
 from spooky.protocol.quic.path_mtu import SMALLEST
 from tests.protocol.quic_pair import H3Client, Network, Pair, Response, connect, engine_of
@@ -227,3 +227,42 @@ def test_no_search_where_the_operator_wants_none() -> None:
     spy(pair, sent)
     fetch(client, 2)
     assert max(map(len, sent)) == SMALLEST
+
+
+def test_a_path_that_becomes_narrower_holds_nothing_up_for_long() -> None:
+    """Small packets still pass and are acknowledged, so there are no timeouts in a row."""
+    pair = connect(Network(delay=0.001))
+    rest = bytearray(CONTENT * 16)
+
+    def on_event(event: object) -> None:
+        match event:
+            case RequestHead(stream=stream):
+                pair.engine.send_head(stream, 200, [], end=False)
+            case Writable(stream=stream):
+                pass
+            case _:
+                return
+        while rest and (room := pair.engine.writable(stream)):
+            pair.engine.send_body(stream, bytes(rest[:room]), end=len(rest) <= room)
+            del rest[:room]
+
+    pair.on_event = on_event
+    client = H3Client(pair)
+    response = client.responses[client.request()]
+    pair.run(lambda: len(response.body) > len(CONTENT) * 5)
+    assert server(pair)._max_datagram_size > SMALLEST
+    pair.network.mtu = 1250
+    pair.run(lambda: response.ended, limit=3.0)
+    assert response.body == CONTENT * 16
+    assert server(pair)._max_datagram_size == SMALLEST
+
+
+def test_losses_by_chance_do_not_make_datagrams_smaller() -> None:
+    pair = connect()
+    answer(pair, CONTENT * 2)
+    client = H3Client(pair)
+    pair.network.loss = 0.1
+    response = client.responses[client.request()]
+    pair.run(lambda: response.ended, limit=60.0)
+    assert response.body == CONTENT * 2
+    assert server(pair)._max_datagram_size > SMALLEST
