@@ -1,4 +1,4 @@
-# make demo | test | lint | format | e2e | e2e-long | bench | growth | soak | profile   (see CONTRIBUTING.md)
+# make demo | test | lint | format | e2e | e2e-long | fuzz | bench | growth | soak | profile   (see CONTRIBUTING.md)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ JOBS ?= 2
 # How long `make soak` takes.
 MINUTES ?= 10
 
-.PHONY: demo test e2e e2e-long lint format bench growth soak profile schema clean
+.PHONY: demo test e2e e2e-long lint format fuzz bench growth soak profile schema clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,10 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+fuzz: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,fuzz]'
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
 	$(BIN)/python -m loadtest.picks
@@ -58,4 +62,4 @@ schema: $(STAMP)
 	$(BIN)/python -m spooky.config.schema > config/spooky.schema.json
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench .fuzz

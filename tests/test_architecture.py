@@ -62,6 +62,24 @@ LIBRARIES: dict[str, frozenset[str]] = {
 }
 """Parts that may import no library but these; the others are free."""
 
+SEAMS: dict[str, frozenset[str]] = {
+    "aioquic": words("protocol.aioquic_engine protocol.quic demo.client"),
+    "h2": words("protocol.h2 protocol.h2_frames protocol.h2_library demo.backend"),
+    "hyperframe": words("protocol.h2 protocol.h2_frames protocol.h2_library"),
+    "hpack": words(
+        "protocol.h2 protocol.h2_library protocol.hpack_encoder protocol.hpack_decoder "
+        "protocol.lean_sections demo.backend"
+    ),
+    "pylsqpack": words("protocol.h3 protocol.h3_control"),
+    "spooky.protocol.aioquic_engine": words("protocol.downstream_engines"),
+    "spooky.protocol.quic": words("protocol.aioquic_engine protocol.quic"),
+    "spooky.protocol.quic.packets": words("protocol.retry protocol.stateless"),
+    "spooky.protocol.h2": words("protocol.engines"),
+    "spooky.protocol.lean_h2": words("protocol.engines"),
+}
+"""The modules that may import an engine, or a library that engines stand on; all others know the
+events and verbs of `protocol.messages` alone. The demo's client and backend are programs apart."""
+
 EFFECTS = words(
     "asyncio logging multiprocessing os random secrets select selectors socket subprocess "
     "threading time"
@@ -111,6 +129,23 @@ def objection(module: str, imported: str) -> str | None:
     return None
 
 
+def under(name: str, module: str) -> bool:
+    """Say whether a full name is a module or something in it."""
+    return name == module or name.startswith(f"{module}.")
+
+
+def breach(module: str, imported: str) -> str | None:
+    """Say which engine's secret `module` would see by importing a name; None: none."""
+    within = [library for library in SEAMS if under(imported, library)]
+    if not within:
+        return None
+    library = max(within, key=len)
+    place = module.removeprefix("spooky.")
+    if any(under(place, allowed) for allowed in SEAMS[library]):
+        return None
+    return f"{place} must not know {library}"
+
+
 def module_name(path: Path) -> str:
     names = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(names[:-1] if names[-1] == "__init__" else names)
@@ -135,6 +170,33 @@ def test_imports() -> None:
         if (reason := objection(module_name(path), name)) is not None
     ]
     assert not wrong, "\n" + "\n".join(wrong)
+
+
+def test_the_seams_hold() -> None:
+    wrong = [
+        f"{where(path, line)}: {reason}"
+        for path in SOURCES
+        for line, name in imports(
+            path.read_text(), module_name(path), is_package=path.name == "__init__.py"
+        )
+        if (reason := breach(module_name(path), name)) is not None
+    ]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+def test_no_file_is_let_through_the_seams_for_nothing() -> None:
+    used = {
+        (library, allowed)
+        for path in SOURCES
+        for _, name in imports(
+            path.read_text(), module_name(path), is_package=path.name == "__init__.py"
+        )
+        for library, places in SEAMS.items()
+        for allowed in places
+        if under(name, library) and under(module_name(path).removeprefix("spooky."), allowed)
+    }
+    listed = {(library, allowed) for library, places in SEAMS.items() for allowed in places}
+    assert listed == used
 
 
 def test_sizes() -> None:
@@ -209,3 +271,25 @@ def test_a_jump_of_the_wall_clock_moves_no_timer() -> None:
         if "demo" not in path.parts and WALL_CLOCK.search(path.read_text())
     }
     assert found == MAY_READ_IT
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "fine"),
+    [
+        ("spooky.worker.intake", "from aioquic.quic.configuration import X", False),
+        ("spooky.worker.intake", "from spooky.protocol.aioquic_engine import AioquicEngine", False),
+        ("spooky.worker.x", "from spooky.protocol import quic", False),
+        ("spooky.worker.x", "from spooky.protocol.messages import DownstreamEngine", True),
+        ("spooky.worker.pool", "from spooky.protocol.lean_h2 import LeanEngine", False),
+        ("spooky.worker.pool", "def f():\n    import h2.errors", False),
+        ("spooky.protocol.h3", "from aioquic.h3.connection import H3Connection", False),
+        ("spooky.protocol.retry", "from spooky.protocol.quic.connection import X", False),
+        ("spooky.protocol.retry", "from spooky.protocol.quic.packets import retry_packet", True),
+        ("spooky.protocol.quicker", "import aioquic", False),
+        ("spooky.protocol.lean_h2", "from hyperframe.frame import Frame", False),
+        ("spooky.protocol.quic.sending", "import aioquic", True),
+    ],
+)
+def test_the_seams_can_fail(module: str, source: str, fine: bool) -> None:
+    found = [breach(module, name) for _, name in imports(source, module, is_package=False)]
+    assert all(reason is None for reason in found) is fine

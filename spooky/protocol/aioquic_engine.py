@@ -5,11 +5,13 @@ the streams are. It owns no protocol rule: those of QUIC are in `quic/`, of HTTP
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 from aioquic.quic import events as quic
 from aioquic.quic.configuration import QuicConfiguration
 
 from spooky.errors import H3Code
+from spooky.protocol.downstream import Begin, Retried, ServerSettings
 from spooky.protocol.h3 import H3Session
 from spooky.protocol.h3_control import H3ConnectionError
 from spooky.protocol.messages import (
@@ -23,12 +25,16 @@ from spooky.protocol.messages import (
     StreamsBlocked,
     Writable,
 )
-from spooky.protocol.quic import ServerConnection, ServerSettings, StreamData, StreamsWanted
-from spooky.protocol.retry import Retried
+from spooky.protocol.quic import ServerConnection, StreamData, StreamsWanted, configuration_of
 
 IDLE_TIMEOUT_REASON = "Idle timeout"
 
 _STATUS = {code: str(code).encode() for code in range(100, 1000)}
+
+
+def listen(settings: ServerSettings) -> Begin:
+    """Make of a listener's settings what begins its connections."""
+    return partial(AioquicEngine, settings, configuration_of(settings))
 
 
 class AioquicEngine:

@@ -15,6 +15,8 @@ from spooky.protocol.cid import CID_LENGTH
 
 VERSION_1 = 0x00000001
 VERSION_2 = 0x6B3343CF
+VERSIONS = (VERSION_1, VERSION_2)
+"""Those that are served, the one that is preferred first."""
 LONGEST_CID = 20
 """Of versions 1 and 2 (RFC 9000 section 17.2); others may have up to 255 octets (RFC 8999)."""
 SMALLEST_SHORT = 1 + CID_LENGTH + 4 + 16

@@ -266,6 +266,9 @@ class DownstreamEngine(Protocol):
         None: the connection is over, and the engine may be forgotten.
         """
 
+    def connection_ids(self) -> list[bytes]:
+        """List the connection IDs, made by `cid.mint`, that the client may write to now."""
+
     def path(self) -> Path | None:
         """Return the path in use that the client has proved to be its own; None: not yet."""
 

@@ -9,15 +9,15 @@ about in half a day; so each token has a key of its own, derived from the 16 oct
 """
 
 import hmac
-from dataclasses import dataclass
 
-from aioquic.quic.packet import encode_quic_retry
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from spooky.protocol.cid import is_ours
 from spooky.protocol.datagram import Datagram
+from spooky.protocol.downstream import Retried
 from spooky.protocol.messages import Path
+from spooky.protocol.quic.packets import retry_packet
 
 TOKEN_LIFETIME_S = 10.0
 """Clients come back at once (RFC 9000 section 8.1.3); this is for lost datagrams."""
@@ -27,20 +27,6 @@ _KIND = b"retry"
 """Tells these tokens from others under the same key (RFC 9000 section 8.1.1)."""
 _NONCE = bytes(12)
 _EXPIRY_OCTETS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Retried:
-    """A client that has shown by a token that it receives what is sent to its address.
-
-    `original_destination_cid` is of its very first Initial, `source_cid` of our Retry; both are
-    shown to it in the handshake (RFC 9000 section 7.3). `source_cid` None: there was no Retry, it
-    brought a token of an earlier connection.
-    """
-
-    path: Path
-    original_destination_cid: bytes
-    source_cid: bytes | None
 
 
 class RetryTokens:
@@ -97,13 +83,7 @@ def make_retry(initial: Datagram, source_cid: bytes, token: bytes) -> bytes:
     `source_cid` becomes the client's next destination, so it carries the slot of the worker that
     is to take the connection.
     """
-    return encode_quic_retry(
-        version=initial.version,
-        source_cid=source_cid,
-        destination_cid=initial.scid,
-        original_destination_cid=initial.dcid,
-        retry_token=token,
-    )
+    return retry_packet(initial, source_cid, token)
 
 
 def was_retried(initial: Datagram) -> bool:

@@ -4,12 +4,9 @@ It makes octets and keeps nothing. Whether an answer is due, and how many a seco
 elsewhere.
 """
 
-from aioquic.quic.crypto import CryptoPair
-from aioquic.quic.packet import QuicFrameType, QuicPacketType
-from aioquic.quic.packet_builder import QuicPacketBuilder
-
 from spooky.protocol.cid import RESET_TOKEN_LENGTH, reset_token
 from spooky.protocol.datagram import Datagram
+from spooky.protocol.quic.packets import closing_initial
 
 SMALLEST_RESET = 21
 """5 unpredictable octets and the token (RFC 9000 section 10.3)."""
@@ -19,7 +16,6 @@ CONNECTION_REFUSED = 0x02
 INVALID_TOKEN = 0x0B
 """RFC 9000 section 20.1"""
 _SHORT = 0x40
-_LARGEST_DATAGRAM = 1200
 
 
 def reset(dcid: bytes, size: int, key: bytes, rand: bytes) -> bytes | None:
@@ -43,18 +39,4 @@ def refusal(initial: Datagram, scid: bytes, code: int = CONNECTION_REFUSED) -> b
 
     `scid` is what the client is to see as the server's connection ID.
     """
-    crypto = CryptoPair()
-    crypto.setup_initial(cid=initial.dcid, is_client=False, version=initial.version)
-    builder = QuicPacketBuilder(
-        host_cid=scid,
-        peer_cid=initial.scid,
-        version=initial.version,
-        is_client=False,
-        max_datagram_size=_LARGEST_DATAGRAM,
-    )
-    builder.start_packet(QuicPacketType.INITIAL, crypto)
-    frame = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=4)
-    for value in (code, QuicFrameType.PADDING, 0):
-        frame.push_uint_var(value)
-    datagrams, _ = builder.flush()
-    return datagrams[0]
+    return closing_initial(initial, scid, code)

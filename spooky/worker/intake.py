@@ -11,16 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from aioquic.quic.configuration import QuicConfiguration
-
 from spooky.bounds import Bound
 from spooky.errors import H3Code
 from spooky.protocol import cid as cids
 from spooky.protocol import datagram as datagrams
 from spooky.protocol import stateless
-from spooky.protocol.aioquic_engine import AioquicEngine
-from spooky.protocol.messages import Path
-from spooky.protocol.quic import SUPPORTED_VERSIONS, ServerSettings
+from spooky.protocol.downstream import Begin, ServerSettings
+from spooky.protocol.messages import DownstreamEngine, Path
 from spooky.protocol.retry import make_retry, was_retried
 from spooky.worker.allowance import Allowance
 from spooky.worker.client import Client
@@ -57,7 +54,7 @@ class Welcome:
     """
 
     settings: ServerSettings
-    configuration: QuicConfiguration
+    begin: Begin
     retry_from: int | None
 
 
@@ -274,7 +271,7 @@ class Intake(ClientHome):
             self.counters.malformed += 1
             return
         answer = datagrams.version_negotiation(
-            datagram.dcid, datagram.scid, SUPPORTED_VERSIONS, os.urandom(1)
+            datagram.dcid, datagram.scid, datagrams.VERSIONS, os.urandom(1)
         )
         self._answer(port, answer, path)
 
@@ -301,7 +298,7 @@ class Intake(ClientHome):
             self._ask_to_come_again(port, welcome, initial, path)
             return
         original = initial.dcid if proven is None else proven.original_destination_cid
-        engine = AioquicEngine(welcome.settings, welcome.configuration, original, proven)
+        engine = welcome.begin(original, proven)
         self._open(port, engine, initial.dcid, data, path)
 
     def _ask_to_come_again(
@@ -313,7 +310,7 @@ class Intake(ClientHome):
         self._send_unless_full(port, make_retry(initial, scid, token), path)
 
     def _open(
-        self, port: Port, engine: AioquicEngine, dcid: bytes, data: bytes, path: Path
+        self, port: Port, engine: DownstreamEngine, dcid: bytes, data: bytes, path: Path
     ) -> None:
         self.counters.opened += 1
         self._door.begin()

@@ -24,8 +24,9 @@ from spooky.config.model import Log
 from spooky.errors import ExitCode, H3Code, StartupError
 from spooky.handover import BoundListener, Steering, WorkerSpec
 from spooky.names import Names
+from spooky.protocol.downstream import ServerSettings
+from spooky.protocol.downstream_engines import ENGINES
 from spooky.protocol.headers import request_ids
-from spooky.protocol.quic import ServerSettings
 from spooky.protocol.tickets import SessionTickets
 from spooky.shm.clock import now_ms
 from spooky.shm.processes import Column, ProcessState
@@ -282,7 +283,8 @@ def _make_port(
         settings = make_settings(store.select)
         limits = spec.config.limits
         retry_from = {"always": 0, "auto": limits.retry_handshakes}.get(limits.retry)
-        welcome = Welcome(settings, settings.configuration(), retry_from)
+        listen = ENGINES[spec.config.engine.downstream]
+        welcome = Welcome(settings, listen(settings), retry_from)
     return Port(bound.number, udp, readers, welcome, bound.is_shared)
 
 

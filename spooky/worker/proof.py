@@ -13,9 +13,10 @@ from collections import OrderedDict
 from typing import Final
 
 from spooky.protocol.datagram import Datagram
+from spooky.protocol.downstream import Retried
 from spooky.protocol.messages import Path
 from spooky.protocol.new_token import SEED_OCTETS, NewTokens
-from spooky.protocol.retry import Retried, RetryTokens, was_retried
+from spooky.protocol.retry import RetryTokens, was_retried
 
 REMEMBERED: Final = 16_384
 """Tokens that were taken and are known by heart, some 2 MB of them."""

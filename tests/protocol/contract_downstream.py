@@ -13,6 +13,7 @@ import pytest
 from aioquic.quic import events as quic_events
 
 from spooky.errors import H3Code
+from spooky.protocol.downstream import ServerSettings
 from spooky.protocol.messages import (
     ALL_STREAMS,
     Body,
@@ -29,7 +30,6 @@ from spooky.protocol.messages import (
     Trailers,
     Writable,
 )
-from spooky.protocol.quic import ServerSettings
 from tests.protocol.origin import Origin
 from tests.protocol.quic_pair import (
     PATH,
@@ -58,6 +58,10 @@ class DownstreamContract(ABC):
         settings = server_settings(**(windows | changes))
         return Pair(self.make, settings, network=network).connect()
 
+    def client(self, pair: Pair) -> Any:
+        """Make the client's requests: an `H3Client`, or what has its methods."""
+        return H3Client(pair)
+
     # --- a connection -----------------------------------------------------------------------
 
     def test_ready_tells_what_was_negotiated(self) -> None:
@@ -75,7 +79,7 @@ class DownstreamContract(ABC):
     @pytest.mark.parametrize(("code", "told"), [(0x100, 0), (0x102, 0x102)])
     def test_close_of_the_client_is_told_at_once_and_last(self, code: int, told: int) -> None:
         pair = self.pair()
-        client = H3Client(pair)
+        client = self.client(pair)
         client.request(end=False)
         pair.client.close(error_code=code, reason_phrase="bye")
         before = pair.now
@@ -111,7 +115,7 @@ class DownstreamContract(ABC):
     def test_get(self) -> None:
         pair = self.pair()
         Origin(pair, b"hello")
-        response = H3Client(pair).fetch((b"x-one", b"1"), (b"x-one", b"2"), path=b"/a?b")
+        response = self.client(pair).fetch((b"x-one", b"1"), (b"x-one", b"2"), path=b"/a?b")
         assert pair.told_of(RequestHead) == [
             RequestHead(
                 0,
@@ -129,7 +133,7 @@ class DownstreamContract(ABC):
     def test_post_with_trailers_both_ways(self) -> None:
         pair = self.pair()
         origin = Origin(pair, b"thanks", trailers=[(b"x-sum", b"42")])
-        response = H3Client(pair).fetch(
+        response = self.client(pair).fetch(
             method=b"POST", body=b"data" * 9000, trailers=[(b"x-mark", b"end")]
         )
         assert origin.received[0] == b"data" * 9000
@@ -149,7 +153,7 @@ class DownstreamContract(ABC):
                 pair.engine.send_head(event.stream, 204, [], end=True)
 
         pair.on_event = answer
-        response = H3Client(pair).fetch()
+        response = self.client(pair).fetch()
         assert [head[0][1] for head in response.heads] == [b"103", b"100", b"204"]
 
     def test_head_has_a_length_and_no_content(self) -> None:
@@ -168,7 +172,7 @@ class DownstreamContract(ABC):
     def test_more_requests_than_the_stream_limit_one_after_another(self) -> None:
         pair = self.pair(streams=4)
         Origin(pair, b"x")
-        client = H3Client(pair)
+        client = self.client(pair)
         assert [client.fetch().status for _ in range(20)] == [b"200"] * 20
         pair.advance(1)
         assert pair.engine.is_idle()
@@ -178,7 +182,7 @@ class DownstreamContract(ABC):
     def test_an_upload_stops_at_one_window_until_it_is_consumed(self) -> None:
         pair = self.pair()
         origin = Origin(pair, consuming=False)
-        client = H3Client(pair)
+        client = self.client(pair)
         body = random.Random(3).randbytes(3 * STREAM_WINDOW)
         stream = client.request(method=b"POST", body=body)
         pair.advance(5)
@@ -192,7 +196,7 @@ class DownstreamContract(ABC):
     def test_uploads_together_stop_at_the_connection_window(self) -> None:
         pair = self.pair()
         origin = Origin(pair, consuming=False)
-        client = H3Client(pair)
+        client = self.client(pair)
         streams = [client.request(method=b"POST", body=b"u" * STREAM_WINDOW) for _ in range(6)]
         pair.advance(5)
         held = sum(map(len, origin.received.values()))
@@ -205,7 +209,7 @@ class DownstreamContract(ABC):
     def test_reset_uploads_do_not_use_the_connection_window_up(self) -> None:
         pair = self.pair()
         origin = Origin(pair, consuming=False)
-        client = H3Client(pair)
+        client = self.client(pair)
         for _ in range(8):
             stream = client.request(method=b"POST", body=b"u" * 2 * STREAM_WINDOW)
             pair.advance(1)
@@ -220,7 +224,7 @@ class DownstreamContract(ABC):
     def test_a_download_is_held_back_while_the_client_takes_nothing(self) -> None:
         configuration = client_configuration(max_stream_data=20_000)
         pair = Pair(self.make, server_settings(send_buffer=50_000), configuration).connect()
-        client = H3Client(pair)
+        client = self.client(pair)
         stream = client.request()
         pair.run(lambda: pair.told_of(RequestHead))
         engine = pair.engine
@@ -273,7 +277,7 @@ class DownstreamContract(ABC):
 
     def test_reset_abandons_both_halves(self) -> None:
         pair = self.pair()
-        client = H3Client(pair)
+        client = self.client(pair)
         stream = client.request(method=b"POST", body=b"x", end=False)
         pair.run(lambda: pair.told_of(Body))
         pair.engine.reset(stream, H3Code.INTERNAL_ERROR)
@@ -283,7 +287,7 @@ class DownstreamContract(ABC):
 
     def test_an_early_response_is_complete_when_the_request_is_stopped(self) -> None:
         pair = self.pair()
-        client = H3Client(pair)
+        client = self.client(pair)
         stream = client.request(method=b"POST", body=b"x" * 100_000, end=False)
         pair.run(lambda: pair.told_of(Body))
         pair.engine.send_head(stream, 413, [], end=False)
@@ -300,7 +304,7 @@ class DownstreamContract(ABC):
 
     def test_the_client_gives_its_half_up(self) -> None:
         pair = self.pair()
-        client = H3Client(pair)
+        client = self.client(pair)
         stream = client.request(method=b"POST", body=b"x", end=False)
         pair.run(lambda: pair.told_of(Body))
         pair.client.reset_stream(stream, 0x10C)
@@ -311,7 +315,7 @@ class DownstreamContract(ABC):
 
     def test_the_client_wants_no_response(self) -> None:
         pair = self.pair()
-        client = H3Client(pair)
+        client = self.client(pair)
         stream = client.request()
         pair.run(lambda: pair.told_of(RequestHead))
         pair.engine.send_head(stream, 200, [], end=False)
@@ -326,7 +330,7 @@ class DownstreamContract(ABC):
         pair = self.pair()
         Origin(pair, b"x")
         stream = 0
-        H3Client(pair).fetch()
+        self.client(pair).fetch()
         pair.advance(1)
         for number in (stream, 4, 4000, 3):
             engine = pair.engine
@@ -347,7 +351,7 @@ class DownstreamContract(ABC):
     def test_goaway_serves_what_crosses_the_first_and_refuses_after_the_second(self) -> None:
         pair = self.pair()
         Origin(pair, b"ok")
-        client = H3Client(pair)
+        client = self.client(pair)
         open_one = client.request(method=b"POST", body=b"a", end=False)
         pair.run(lambda: pair.told_of(Body))
         pair.engine.goaway()
@@ -401,13 +405,13 @@ class DownstreamContract(ABC):
 
     def test_the_probe_timeout_is_about_a_round_trip(self) -> None:
         pair = self.pair()
-        H3Client(pair).request()
+        self.client(pair).request()
         pair.advance(1)
         assert 0.008 < pair.engine.probe_timeout() < 0.1
 
     def test_is_idle_only_once_the_client_has_all_of_the_response(self) -> None:
         pair = self.pair()
-        client = H3Client(pair)
+        client = self.client(pair)
         stream = client.request()
         pair.run(lambda: pair.told_of(RequestHead))
         assert not pair.engine.is_idle()
@@ -430,7 +434,7 @@ class DownstreamContract(ABC):
         content = random.Random(seed).randbytes(300 * 1024)
         upload = random.Random(-seed).randbytes(300 * 1024)
         origin = Origin(pair, content, trailers=[(b"x-end", b"1")])
-        client = H3Client(pair)
+        client = self.client(pair)
         down = client.responses[client.request()]
         up = client.request(method=b"POST", body=upload, trailers=[(b"x-end", b"1")])
         pair.run(lambda: down.ended and client.responses[up].ended, limit=300)
@@ -447,12 +451,12 @@ class DownstreamContract(ABC):
             data = chance.randbytes(chance.randrange(1, 1400))
             pair.take(pair.engine.receive([(data, PATH)], pair.now))
         Origin(pair, b"still here")
-        assert bytes(H3Client(pair).fetch().body) == b"still here"
+        assert bytes(self.client(pair).fetch().body) == b"still here"
 
     def test_changed_datagrams_are_dropped(self) -> None:
         pair = self.pair()
         Origin(pair, b"still here")
-        client = H3Client(pair)
+        client = self.client(pair)
         chance = random.Random(12)
         genuine: list[bytes] = []
         receive = pair.engine.receive

@@ -26,8 +26,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from spooky.protocol.aioquic_engine import AioquicEngine
+from spooky.protocol.downstream import ServerSettings
 from spooky.protocol.messages import DownstreamEngine, DownstreamEvent, Headers, Path
-from spooky.protocol.quic import ServerSettings
+from spooky.protocol.quic import configuration_of
 
 CLIENT = ("192.0.2.1", 40000)
 SERVER = ("192.0.2.2", 443)
@@ -136,10 +137,7 @@ class Pair:
         on_ticket: Callable[[SessionTicket], None] | None = None,
     ) -> None:
         self.now = 100.0
-        self.client = QuicConnection(
-            configuration=configuration or client_configuration(),
-            session_ticket_handler=on_ticket,
-        )
+        self.client: QuicConnection = self.make_client(configuration, on_ticket)
         self.client.connect(SERVER, now=self.now)
         self.settings = settings or server_settings()
         self.engine = make(self.settings, self.client.original_destination_connection_id)
@@ -151,6 +149,17 @@ class Pair:
         self.path = PATH
         self._wire: list[tuple[float, int, bool, bytes, Path]] = []
         self._order = itertools.count()
+
+    def make_client(
+        self,
+        configuration: QuicConfiguration | None,
+        on_ticket: Callable[[SessionTicket], None] | None,
+    ) -> Any:
+        """Make the client's end: aioquic's connection, or what has its methods."""
+        return QuicConnection(
+            configuration=configuration or client_configuration(),
+            session_ticket_handler=on_ticket,
+        )
 
     # --- time -------------------------------------------------------------------------------
 
@@ -241,7 +250,7 @@ class Pair:
 
 def make_aioquic(settings: ServerSettings, original_destination_cid: bytes) -> AioquicEngine:
     """Make the engine on aioquic."""
-    return AioquicEngine(settings, settings.configuration(), original_destination_cid)
+    return AioquicEngine(settings, configuration_of(settings), original_destination_cid)
 
 
 def connect(network: Network | None = None, **changes: Any) -> Pair:

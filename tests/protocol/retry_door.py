@@ -10,9 +10,10 @@ from typing import Any
 from spooky.protocol.aioquic_engine import AioquicEngine
 from spooky.protocol.cid import mint
 from spooky.protocol.datagram import Kind, classify
+from spooky.protocol.downstream import Retried, ServerSettings
 from spooky.protocol.messages import DownstreamEvent, Path
-from spooky.protocol.quic import ServerSettings
-from spooky.protocol.retry import Retried, RetryTokens, make_retry, was_retried
+from spooky.protocol.quic import configuration_of
+from spooky.protocol.retry import RetryTokens, make_retry, was_retried
 from spooky.protocol.stateless import INVALID_TOKEN, refusal
 
 KEY = bytes(range(32, 64))
@@ -51,7 +52,7 @@ class RetryDoor:
         self.accepted = self.tokens.open(initial, path, now + self.delay)
         if self.accepted is not None:
             original = self.accepted.original_destination_cid
-            configuration = self.settings.configuration()
+            configuration = configuration_of(self.settings)
             self.engine = AioquicEngine(self.settings, configuration, original, self.accepted)
             return
         if was_retried(initial):

@@ -3,6 +3,7 @@
 import pytest
 
 from spooky.errors import H3Code
+from spooky.protocol.downstream import ServerSettings
 from spooky.protocol.messages import (
     Body,
     DownstreamEngine,
@@ -11,7 +12,6 @@ from spooky.protocol.messages import (
     Trailers,
     Writable,
 )
-from spooky.protocol.quic import ServerSettings
 from tests.protocol.contract_downstream import DownstreamContract
 from tests.protocol.quic_pair import (
     H3Client,

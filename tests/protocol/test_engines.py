@@ -8,8 +8,10 @@ import pytest
 
 from spooky.config.engine import Engine
 from spooky.config.load import load_text
+from spooky.config.schema import schema
 from spooky.keeper.checkup import plan_checkups
 from spooky.keeper.probe_http import HttpProbe
+from spooky.protocol.downstream_engines import ENGINES
 from spooky.protocol.engines import DEFAULT, engine_named
 from spooky.protocol.h2 import H2Engine
 from spooky.protocol.lean_h2 import LeanEngine
@@ -25,6 +27,12 @@ def test_an_engine_by_its_name(name: str, kind: type) -> None:
 
 def test_the_default_is_that_of_the_configuration() -> None:
     assert Engine().upstream == DEFAULT
+
+
+def test_the_engines_towards_clients_are_those_of_the_configuration() -> None:
+    named = schema()["properties"]["engine"]["properties"]["downstream"]["enum"]
+    assert sorted(named) == sorted(ENGINES)
+    assert Engine().downstream in ENGINES
 
 
 def test_who_does_not_ask_for_h2_does_not_read_it() -> None:

@@ -14,12 +14,12 @@ from qh3.quic.connection import QuicConnection as Qh3Connection
 
 from spooky.protocol.cid import is_ours, mint, slot_of
 from spooky.protocol.datagram import VERSION_1, VERSION_2, Datagram, Kind, classify
+from spooky.protocol.downstream import Retried
 from spooky.protocol.messages import Path, RequestHead
-from spooky.protocol.quic import ServerConnection
+from spooky.protocol.quic import ServerConnection, configuration_of
 from spooky.protocol.retry import (
     SEED_OCTETS,
     TOKEN_LIFETIME_S,
-    Retried,
     RetryTokens,
     make_retry,
     was_retried,
@@ -219,7 +219,7 @@ def test_only_the_proven_address_is_taken_for_validated() -> None:
     [(datagram, _), *_] = Pair(RetryDoor).client.datagrams_to_send(100.0)
     other = Path(("203.0.113.7", 53))
     connection = ServerConnection(
-        settings, settings.configuration(), ORIGINAL, Retried(PATH, ORIGINAL, SOURCE)
+        settings, configuration_of(settings), ORIGINAL, Retried(PATH, ORIGINAL, SOURCE)
     )
     garbled = datagram[:100] + bytes(100) + datagram[200:]
     connection.receive_datagram(garbled, PATH, 100.0)

@@ -4,8 +4,8 @@ import pytest
 
 from spooky.protocol.cid import mint
 from spooky.protocol.datagram import VERSION_1, Datagram, Kind
+from spooky.protocol.downstream import Retried
 from spooky.protocol.messages import Path
-from spooky.protocol.retry import Retried
 from spooky.worker import proof
 from spooky.worker.proof import Proofs
 

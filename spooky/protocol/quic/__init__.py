@@ -5,13 +5,11 @@ Its version is pinned exactly, and the tests name every attribute that is used h
 
 from spooky.protocol.quic.connection import ServerConnection, StreamsWanted
 from spooky.protocol.quic.receiving import StreamData
-from spooky.protocol.quic.settings import SUPPORTED_VERSIONS, ServerIdentity, ServerSettings
+from spooky.protocol.quic.settings import configuration_of
 
 __all__ = [
-    "SUPPORTED_VERSIONS",
     "ServerConnection",
-    "ServerIdentity",
-    "ServerSettings",
     "StreamData",
     "StreamsWanted",
+    "configuration_of",
 ]

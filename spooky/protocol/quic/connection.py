@@ -18,15 +18,14 @@ from aioquic.quic.connection import (
 from aioquic.quic.events import QuicEvent
 
 from spooky.protocol.cid import CID_LENGTH, mint, reset_token
+from spooky.protocol.downstream import Retried, ServerSettings
 from spooky.protocol.messages import ALL_STREAMS, Path
 from spooky.protocol.quic.frame_handlers import FrameHandlers
 from spooky.protocol.quic.pacing import Pacer
 from spooky.protocol.quic.path_mtu import MtuSearch
 from spooky.protocol.quic.receiving import Receiving
 from spooky.protocol.quic.sending import Sending
-from spooky.protocol.quic.settings import ServerSettings
 from spooky.protocol.quic.settling import Settling
-from spooky.protocol.retry import Retried
 
 
 class StreamsWanted(QuicEvent):

@@ -10,7 +10,7 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
 
-from spooky.protocol.quic.settings import ServerSettings
+from spooky.protocol.downstream import ServerSettings
 
 
 class Crediting(QuicConnection):

@@ -16,7 +16,7 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.packet_builder import QuicDeliveryState
 
-from spooky.protocol.quic.settings import ServerSettings
+from spooky.protocol.downstream import ServerSettings
 from spooky.protocol.tickets import LIFETIME_S, Session
 
 TICKET_MESSAGE_OCTETS = 512

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from spooky.errors import H3Code
+from spooky.protocol.downstream import ServerSettings
 from spooky.protocol.messages import Path
-from spooky.protocol.quic import ServerSettings
 from tests.protocol.quic_pair import (
     PATH,
     H3Client,

@@ -20,6 +20,7 @@ from aioquic.quic.recovery import QuicPacketPacer
 import spooky.protocol.quic
 from spooky.errors import H3Code
 from spooky.protocol.cid import CID_LENGTH, is_ours, reset_token, slot_of
+from spooky.protocol.downstream import ServerIdentity
 from spooky.protocol.messages import (
     Body,
     CidIssued,
@@ -30,7 +31,7 @@ from spooky.protocol.messages import (
     RequestHead,
     Reset,
 )
-from spooky.protocol.quic import ServerConnection, ServerIdentity
+from spooky.protocol.quic import ServerConnection
 from tests.protocol.quic_pair import (
     PATH,
     RESET_KEY,

@@ -12,8 +12,8 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.tls import CipherSuite, SessionTicket
 
 from spooky.protocol import ratchet
+from spooky.protocol.downstream import ServerSettings
 from spooky.protocol.messages import Path, Ready, RequestHead
-from spooky.protocol.quic import ServerSettings
 from spooky.protocol.tickets import SessionTickets
 from tests.protocol.quic_pair import (
     H3Client,
