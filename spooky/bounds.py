@@ -13,6 +13,32 @@ class Bound(IntEnum):
 
     CONNECTIONS = 0
     """Client connections of the instance."""
+    CONNECTIONS_PER_ADDRESS = 1
+    """Those of one client address."""
+    HANDSHAKES = 2
+    """Client connections whose handshake is not complete."""
+    CONNECTIONS_PER_SECOND = 3
+    """Client connections that are begun within a second."""
+    STREAMS_PER_CONNECTION = 4
+    """Requests that are open on one client connection."""
+    CLIENT_IDLE_TIMEOUT = 5
+    """Time without a packet of a client."""
+    REQUEST_HEADER_BYTES = 6
+    """Octets of a request's header or trailer section, or of its encoded form."""
+    REQUEST_HEADER_COUNT = 7
+    """Field lines of one."""
+    REQUEST_HEADER_TIMEOUT = 8
+    """Time until the header section is complete."""
+    REQUEST_BODY_BYTES = 9
+    """Octets of a request's content."""
+    REQUEST_BODY_RATE = 10
+    """How slowly a client may send content."""
+    RESPONSE_RATE = 11
+    """How slowly it may take responses."""
+    IDLE_TIMEOUT = 12
+    """Time in which nothing of an exchange moves."""
+    TOTAL_TIMEOUT = 13
+    """Time that an exchange may take."""
     CONTROL_FRAMES = 32
     """Frames of a connection that cost more to take than to send."""
     CANCELLED_REQUESTS = 33

@@ -138,6 +138,7 @@ class Kind(Enum):
     BODY_TOO_LARGE = "body_too_large"
     MISDIRECTED = "misdirected"
     HEADERS_TOO_LARGE = "headers_too_large"
+    TOO_MANY_HEADERS = "too_many_headers"
     METHOD_NOT_SUPPORTED = "method_not_supported"
     RATE_LIMITED = "rate_limited"
     CONNECT_FAILED = "connect_failed"
@@ -158,6 +159,12 @@ class Kind(Enum):
     OVERLOADED = "overloaded"
     DRAINING = "draining"
     CLIENT_TIMEOUT = "client_timeout"
+    HEADERS_TIMEOUT = "headers_timeout"
+    """The header section of a request did not come in time."""
+    SLOW_REQUEST = "slow_request"
+    """The client sends content more slowly than it must."""
+    SLOW_READER = "slow_reader"
+    """The client takes the response more slowly than it must."""
     CLIENT_RESET = "client_reset"
     CLIENT_GONE = "client_gone"
     INTERNAL = "internal"
@@ -198,6 +205,9 @@ CONSEQUENCES: dict[Kind, Consequence] = {
     ),
     Kind.HEADERS_TOO_LARGE: Consequence(
         431, H3Code.MESSAGE_ERROR, Origin.CLIENT, Retry.NEVER, "The header section is too large."
+    ),
+    Kind.TOO_MANY_HEADERS: Consequence(
+        431, H3Code.MESSAGE_ERROR, Origin.CLIENT, Retry.NEVER, "There are too many header fields."
     ),
     Kind.METHOD_NOT_SUPPORTED: Consequence(
         501, H3Code.NO_ERROR, Origin.CLIENT, Retry.NEVER, "The method is not supported."
@@ -308,6 +318,27 @@ CONSEQUENCES: dict[Kind, Consequence] = {
         Origin.CLIENT,
         Retry.NEVER,
         "The client sent or took nothing for too long.",
+    ),
+    Kind.HEADERS_TIMEOUT: Consequence(
+        408,
+        H3Code.REQUEST_CANCELLED,
+        Origin.CLIENT,
+        Retry.NEVER,
+        "The header section did not come in time.",
+    ),
+    Kind.SLOW_REQUEST: Consequence(
+        408,
+        H3Code.REQUEST_CANCELLED,
+        Origin.CLIENT,
+        Retry.NEVER,
+        "The content came too slowly.",
+    ),
+    Kind.SLOW_READER: Consequence(
+        408,
+        H3Code.REQUEST_CANCELLED,
+        Origin.CLIENT,
+        Retry.NEVER,
+        "The response was taken too slowly.",
     ),
     Kind.CLIENT_RESET: Consequence(
         499,

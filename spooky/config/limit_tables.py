@@ -8,16 +8,24 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 DAY = 86_400
 _WAIT = duration(0.001, DAY)
 _WAIT_OR_NONE = duration(0.001, DAY, zero=True)
+_COUNT_OR_NONE = integer(0, 10_000_000)
 _WINDOW = size(4 * KIB, GIB)
 _SOCKET_BUFFER = size(4 * KIB, GIB)
 
 LIMITS = Section(
     Limits,
     {
+        "connections": Field(_COUNT_OR_NONE),
+        "connections_per_address": Field(_COUNT_OR_NONE),
+        "handshakes": Field(_COUNT_OR_NONE),
+        "connections_per_second": Field(_COUNT_OR_NONE),
         "request_header_bytes": Field(size(KIB, MIB)),
         "request_header_count": Field(integer(1, 10_000)),
         "request_header_timeout": Field(duration(0, DAY)),
         "request_body_bytes": Field(size(0, 1024 * GIB)),
+        "request_body_rate": Field(size(0, GIB)),
+        "response_rate": Field(size(0, GIB)),
+        "rate_grace": Field(duration(0.1, DAY)),
         "response_header_bytes": Field(size(KIB, MIB)),
         "streams_per_connection": Field(integer(1, 65_535)),
         "stream_window": Field(_WINDOW),

@@ -7,6 +7,19 @@ from dataclasses import dataclass
 class Limits:
     """Sizes, counts and timeouts that bound what one client, backend or exchange can take."""
 
+    connections: int = 50_000
+    """Client connections of the instance; beyond it: CONNECTION_REFUSED. 0: no bound. An idle one
+    costs some 60 KiB, so this many take about 3 GiB."""
+    connections_per_address: int = 10_000
+    """Those of one client address, IPv6 by /64; beyond it: CONNECTION_REFUSED. 0: no bound. Some
+    thousand users may share one address (RFC 6269), so it only keeps one from having them all."""
+    handshakes: int = 4096
+    """Connections of the instance whose handshake is not complete; beyond it: CONNECTION_REFUSED.
+    0: no bound. A handshake takes a round trip or two, so honest clients at this number would be
+    more than a thousand a second."""
+    connections_per_second: int = 10_000
+    """Connections that the instance begins within one second of the clock; beyond it:
+    CONNECTION_REFUSED. 0: no bound. More than ten cores can begin."""
     request_header_bytes: int = 32 * 1024
     """Names and values of a request's fields plus 32 each (RFC 9114 4.2.2); beyond it: 431."""
     request_header_count: int = 128
@@ -16,6 +29,15 @@ class Limits:
     0: no limit."""
     request_body_bytes: int = 0
     """Content of a request; beyond it: 413. 0: no limit, for bodies are streamed."""
+    request_body_rate: int = 240
+    """Octets a second of content that a client has to send at least, on the mean and after
+    `rate_grace`; beyond it: 408. 0: no bound. Mobile networks of the nineties had more. Not of a
+    gRPC call, nor where the response has begun or the backend is waited for."""
+    response_rate: int = 240
+    """Octets a second that a client has to take at least of a response that it keeps waiting, and
+    of all together; beyond it the stream is reset or the connection closed. 0: no bound."""
+    rate_grace: float = 20.0
+    """How long a client may be slower than these two rates ask for."""
     response_header_bytes: int = 64 * 1024
     """The same for a response; beyond it: 502."""
     streams_per_connection: int = 128

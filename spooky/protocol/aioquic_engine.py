@@ -23,9 +23,10 @@ from spooky.protocol.messages import (
     Headers,
     Path,
     Ready,
+    StreamsBlocked,
     Writable,
 )
-from spooky.protocol.quic import ServerConnection, StreamData, configuration_of
+from spooky.protocol.quic import ServerConnection, StreamData, StreamsWanted, configuration_of
 
 IDLE_TIMEOUT_REASON = "Idle timeout"
 
@@ -120,6 +121,8 @@ class AioquicEngine:
                 found.append(Ready(name, alpn, version, event.session_resumed))
             case quic.ConnectionIdIssued():
                 found.append(CidIssued(event.connection_id))
+            case StreamsWanted():
+                found.append(StreamsBlocked())
             case quic.ConnectionIdRetired():
                 found.append(CidRetired(event.connection_id))
             case _:
@@ -201,6 +204,10 @@ class AioquicEngine:
         """Count the octets of the response that the client has not confirmed yet."""
         return self._quic.buffered(stream) + self._h3.responses.unsent(stream)
 
+    def held_up(self) -> dict[int, int]:
+        """Say what the client keeps waiting, and how much of it it has taken so far."""
+        return self._quic.held_up()
+
     def consume(self, stream: int, count: int) -> None:
         """Give back flow-control credit for `count` octets that were passed on."""
         self._h3.consume(stream, count)
@@ -209,6 +216,9 @@ class AioquicEngine:
         """Abandon both halves of the stream."""
         self._full.discard(stream)
         self._h3.reset(stream, code)
+        if not stream & 3:
+            # HTTP/3 knows nothing any more of a response that it has handed on whole.
+            self._quic.reset(stream, code)
 
     def stop(self, stream: int, code: int) -> None:
         """Ask the client to send no more of the request."""

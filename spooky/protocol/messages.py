@@ -174,6 +174,11 @@ class CidRetired:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamsBlocked:
+    """The client would open more streams than it may (RFC 9000 section 19.14)."""
+
+
+@dataclass(frozen=True, slots=True)
 class GoAway:
     """The peer takes no streams above `last_stream`; those have been told of by `Reset`."""
 
@@ -211,6 +216,9 @@ class BoundReached:
     bound: Bound
 
 
+ALL_STREAMS = -1
+"""Stands for all streams of a connection where a stream is named."""
+
 DownstreamEvent: TypeAlias = (
     RequestBegun
     | RequestHead
@@ -224,6 +232,7 @@ DownstreamEvent: TypeAlias = (
     | CidIssued
     | CidRetired
     | BoundReached
+    | StreamsBlocked
     | Closed
 )
 
@@ -290,6 +299,13 @@ class DownstreamEngine(Protocol):
 
     def unacknowledged(self, stream: int) -> int:
         """Count the octets of the response that the client has not confirmed yet."""
+
+    def held_up(self) -> dict[int, int]:
+        """Say what the client keeps waiting, and how much of it it has taken so far.
+
+        That is each request's stream that has more than the client has made room for, and
+        `ALL_STREAMS`, of all together, where anything waits for which its stream has room.
+        """
 
     def consume(self, stream: int, count: int) -> None:
         """Give back flow-control credit for `count` octets that were passed on."""

@@ -118,7 +118,7 @@ def _check_section(
     count = len(names)
     if count > limits.request_header_count:
         reason = f"{count} fields, {limits.request_header_count} are allowed"
-        return Fault(Kind.HEADERS_TOO_LARGE, reason)
+        return Fault(Kind.TOO_MANY_HEADERS, reason)
     if not count:
         return None
     values = [value for _, value in headers]

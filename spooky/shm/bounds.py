@@ -24,6 +24,10 @@ class BoundCounts:
         """Count that a peer came up against a bound."""
         self._cells[bound] += times
 
+    def all(self) -> dict[Bound, int]:
+        """Say how often each bound was reached in this process and those before it in its slot."""
+        return {bound: self._cells[bound] for bound in Bound}
+
 
 class BoundTable:
     """The rows of all processes."""

@@ -15,6 +15,7 @@ from typing import Final
 from spooky.errors import StartupError
 from spooky.shm.backends import BackendTable
 from spooky.shm.bounds import BoundTable
+from spooky.shm.connections import ConnectionTable
 from spooky.shm.instance import Instance
 from spooky.shm.limits import LimitTable
 from spooky.shm.notes import Notes
@@ -25,7 +26,7 @@ from spooky.shm.traffic import TrafficTable
 
 NAME: Final = "spooky"
 CELL_BYTES: Final = 8
-MAGIC: Final = 0x53504F4F4B590008
+MAGIC: Final = 0x53504F4F4B590009
 """`SPOOKY` and the version of the layout: who attaches to another one must not guess."""
 _BACKEND_ROWS: Final = 1
 """The cell of the header that says how many rows for backends there are."""
@@ -60,6 +61,7 @@ class SharedMemory:
         self.rate_counts = RateCounts(parts[8], SLOT_LIMIT)
         self.notes = Notes(parts[9])
         self.bounds = BoundTable(parts[10], SLOT_LIMIT)
+        self.connections = ConnectionTable(parts[11], SLOT_LIMIT)
 
     @classmethod
     def create(cls, backend_rows: int, rate_rows: int = RATE_ROWS) -> "SharedMemory":
@@ -93,6 +95,7 @@ class SharedMemory:
         if slot < SLOT_LIMIT:
             self.traffic.end_process(slot, self.backends.taken())
             self.limits.end_process(slot)
+            self.connections.end_process(slot)
 
     def release_backends(self, identities_to_keep: Collection[str]) -> None:
         """Forget backends that no process has any more, with their counts; only the master may."""
@@ -118,6 +121,7 @@ def _sizes(backend_rows: int, rate_rows: int) -> tuple[int, ...]:
         RateCounts.cells_needed(SLOT_LIMIT),
         Notes.CELLS,
         BoundTable.cells_needed(SLOT_LIMIT),
+        ConnectionTable.cells_needed(SLOT_LIMIT),
     )
 
 

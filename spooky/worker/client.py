@@ -11,8 +11,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from typing import Protocol
 
+from spooky.bounds import Bound
 from spooky.errors import H3Code, Kind
 from spooky.protocol.messages import (
     Body,
@@ -29,10 +29,13 @@ from spooky.protocol.messages import (
     RequestHead,
     Reset,
     Stopped,
+    StreamsBlocked,
     Trailers,
     Writable,
 )
 from spooky.worker.farewell import Farewell
+from spooky.worker.home import ClientHome
+from spooky.worker.reached import note_close
 from spooky.worker.relay import Exchange
 from spooky.worker.services import Services
 from spooky.worker.udp import UdpSocket
@@ -41,25 +44,6 @@ log = logging.getLogger("spooky.client")
 
 HANDSHAKE_TIMEOUT_S = 10.0
 """After which a connection without a complete handshake is dropped, however lively it is."""
-
-
-class ClientHome(Protocol):
-    """What a client needs of the intake."""
-
-    def touch(self, client: "Client") -> None:
-        """Flush the client at the end of this turn."""
-
-    def learn(self, cid: bytes, client: "Client") -> None:
-        """Route a connection ID to the client."""
-
-    def forget(self, cid: bytes, client: "Client") -> None:
-        """Stop routing a connection ID."""
-
-    def ready(self, client: "Client", *, resumed: bool) -> None:
-        """Note that the client's handshake is complete."""
-
-    def remove(self, client: "Client") -> None:
-        """Forget the client."""
 
 
 class Client:
@@ -255,6 +239,8 @@ class Client:
         match event:
             case CidIssued():
                 self._home.learn(event.cid, self)
+            case StreamsBlocked():
+                self._services.bounds.reached(Bound.STREAMS_PER_CONNECTION)
             case CidRetired():
                 self._home.forget(event.cid, self)
             case Ready():
@@ -268,6 +254,7 @@ class Client:
                 self._services.bounds.reached(event.bound)
             case Closed():
                 log.debug("client %s: closed: %s", self.path.peer[0], event.reason or "in order")
+                note_close(self._services.bounds, event)
                 self._begin_to_close()
                 self._lost(event.reason or "closed by the client")
             case _:
@@ -323,7 +310,7 @@ class Client:
         del self._begun[stream]
         limit = self._services.limits.request_header_timeout
         detail = f"the header section was not complete within {limit:g} s"
-        self._answer_headless(stream, Kind.CLIENT_TIMEOUT, detail, None)
+        self._answer_headless(stream, Kind.HEADERS_TIMEOUT, detail, None)
 
     def _lost(self, reason: str) -> None:
         """End what is in flight: nobody is there to read it."""
@@ -337,6 +324,24 @@ class Client:
         self._exchanges.pop(stream, None)
         self._ended.add(stream)
         self._quiet_since = time.monotonic()
+
+    # --- clients that read slowly -----------------------------------------------------------
+
+    def is_quiet_since(self, moment: float) -> bool:
+        """Say whether no request has been open since then."""
+        return not self._exchanges and self._quiet_since < moment
+
+    def held_up(self) -> dict[int, int]:
+        """Say what the client has taken of what it keeps waiting, as `DownstreamEngine` does."""
+        return {} if self._closing or self._removed else self._engine.held_up()
+
+    def give_up(self, stream: int) -> None:
+        """Break a response off that the client takes too slowly."""
+        if (exchange := self._exchanges.get(stream)) is not None:
+            exchange.fail(Kind.SLOW_READER, "the response is taken too slowly")
+        else:
+            self._engine.reset(stream, H3Code.REQUEST_CANCELLED)
+            self._home.touch(self)
 
     # --- the end ----------------------------------------------------------------------------
 

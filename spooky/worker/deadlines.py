@@ -6,9 +6,13 @@ A timer for each exchange would cost every request for the sake of the few that 
 import asyncio
 import time
 
+from spooky.config.limits import Limits
 from spooky.config.model import Timeouts
 from spooky.errors import Kind
+from spooky.policy.deadline import is_grpc_call
+from spooky.policy.pace import Pace
 from spooky.protocol.exchange import State
+from spooky.protocol.messages import RequestHead
 from spooky.worker.services import Services
 from spooky.worker.upload import Upload
 
@@ -20,11 +24,12 @@ LONGEST_S = 1.0
 class Progress:
     """When an exchange began and when it last moved; what it has waited too long for."""
 
-    __slots__ = ("_unread", "active_at", "started_at")
+    __slots__ = ("_pace", "_unread", "active_at", "started_at")
 
     def __init__(self, now: float) -> None:
         self.started_at = self.active_at = now
         self._unread = 0
+        self._pace: Pace | None = None
 
     def note_unread(self, count: int, now: float) -> None:
         """Take note of how much the client has not confirmed: any change is a move."""
@@ -48,14 +53,32 @@ class Progress:
             return Kind.CLIENT_TIMEOUT if owed else Kind.IDLE_TIMEOUT
         return Kind.IDLE_TIMEOUT if upload.is_waiting else Kind.CLIENT_TIMEOUT
 
+    def slow(
+        self, limits: Limits, state: State, upload: Upload, head: RequestHead | None, now: float
+    ) -> Kind | None:
+        """Say whether the client sends content too slowly, None: it does not.
+
+        A gRPC call may be a conversation, in which neither side owes the other anything.
+        """
+        if upload.complete or not limits.request_body_rate:
+            return None
+        pace = self._pace
+        if pace is None:
+            if head is not None and not is_grpc_call(head.headers):
+                self._pace = Pace(now)
+            return None
+        pace.look(now, kept=state is State.SENT and not upload.is_waiting)
+        is_slow = pace.is_too_slow(upload.received, limits.request_body_rate, limits.rate_grace)
+        return Kind.SLOW_REQUEST if is_slow else None
+
 
 class Sweep:
     """Checks the open exchanges over and over."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        shortest = services.upstreams.shortest_timeout() / SWEEPS_PER_TIMEOUT
-        self._interval = min(max(shortest, SHORTEST_S), LONGEST_S)
+        shortest = min(services.upstreams.shortest_timeout(), services.limits.rate_grace)
+        self._interval = min(max(shortest / SWEEPS_PER_TIMEOUT, SHORTEST_S), LONGEST_S)
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:

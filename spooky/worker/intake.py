@@ -5,7 +5,6 @@ worker's, and flushes each connection that was touched once per turn of the even
 nothing of HTTP.
 """
 
-import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from spooky.bounds import Bound
+from spooky.errors import H3Code
 from spooky.protocol import cid as cids
 from spooky.protocol import datagram as datagrams
 from spooky.protocol import stateless
@@ -20,9 +20,11 @@ from spooky.protocol.downstream import Begin, ServerSettings
 from spooky.protocol.messages import DownstreamEngine, Path
 from spooky.protocol.retry import make_retry, was_retried
 from spooky.worker.allowance import Allowance
-from spooky.worker.client import Client, ClientHome
+from spooky.worker.client import Client
+from spooky.worker.door import Door
 from spooky.worker.farewell import announcements
 from spooky.worker.handoff import Handoff, Letter
+from spooky.worker.home import ClientHome
 from spooky.worker.proof import Proofs
 from spooky.worker.services import Services
 from spooky.worker.steering import Arrival, HandOver, Steerer, Verdict
@@ -89,18 +91,19 @@ class Intake(ClientHome):
     def __init__(
         self,
         *,
-        loop: asyncio.AbstractEventLoop,
         ports: list[Port],
         handoff: Handoff,
         steerer: Steerer,
         proofs: Proofs,
+        door: Door,
         services: Services,
     ) -> None:
-        self._loop = loop
+        self._loop = services.loop
         self._ports = {port.number: port for port in ports}
         self._handoff = handoff
         self._steerer = steerer
         self._proofs = proofs
+        self._door = door
         self._answers = Allowance(services.limits.stateless_answers, time.monotonic)
         self._services = services
         self._clients: dict[bytes, Client] = {}
@@ -110,7 +113,7 @@ class Intake(ClientHome):
         self._dirty: set[Client] = set()
         self._flush_due = False
         self._on_empty: Callable[[], None] | None = None
-        self._timers = Timers(loop, time.monotonic)
+        self._timers = Timers(self._loop, time.monotonic)
         self.counters = IntakeCounters()
 
     # --- life -------------------------------------------------------------------------------
@@ -157,13 +160,13 @@ class Intake(ClientHome):
         self._loop.remove_reader(self._handoff.socket.fileno())
         self._timers.close()
 
+    def clients(self) -> set[Client]:
+        """Give all client connections, not to be changed; they may go only later in the turn."""
+        return self._all
+
     def connections(self) -> int:
         """Count the client connections."""
         return len(self._all)
-
-    def clients(self) -> set[Client]:
-        """Return the client connections; not to be changed."""
-        return self._all
 
     # --- in ---------------------------------------------------------------------------------
 
@@ -234,9 +237,7 @@ class Intake(ClientHome):
             case Verdict.OPEN if welcome and is_initial and len(datagram.dcid) >= SHORTEST_DCID:
                 self._admit(port, welcome, datagram, data, path)
             case Verdict.REFUSE if is_initial:
-                self.counters.refused += 1
-                answer = stateless.refusal(datagram, os.urandom(cids.CID_LENGTH))
-                self._answer(port, answer, path)
+                self._refuse(port, datagram, path)
             case Verdict.RESET if welcome:
                 key, rand = welcome.settings.reset_key, os.urandom(stateless.LARGEST_RESET)
                 reset = stateless.reset(datagram.dcid, len(data), key, rand)
@@ -245,6 +246,11 @@ class Intake(ClientHome):
                     self._answer(port, reset, path)
             case _:
                 self.counters.unroutable += 1
+
+    def _refuse(self, port: Port, initial: datagrams.Datagram, path: Path) -> None:
+        self.counters.refused += 1
+        answer = stateless.refusal(initial, os.urandom(cids.CID_LENGTH))
+        self._answer(port, answer, path)
 
     def _answer(self, port: Port, answer: bytes, path: Path) -> None:
         """Send what needs no connection, where there is room for it."""
@@ -278,6 +284,9 @@ class Intake(ClientHome):
         path: Path,
     ) -> None:
         """Begin a connection, or ask the client to prove its address first (RFC 9000 8.1.2)."""
+        if self._door.is_closed(path.peer[0]):
+            self._refuse(port, initial, path)
+            return
         proven = self._proofs.of(initial, path)
         if proven is None and was_retried(initial):
             code = stateless.INVALID_TOKEN
@@ -304,6 +313,7 @@ class Intake(ClientHome):
         self, port: Port, engine: DownstreamEngine, dcid: bytes, data: bytes, path: Path
     ) -> None:
         self.counters.opened += 1
+        self._door.begin()
         client = Client(self, engine, port.udp, self._services, path)
         client.name = dcid
         self._all.add(client)
@@ -358,15 +368,18 @@ class Intake(ClientHome):
             del self._clients[cid]
 
     def ready(self, client: Client, *, resumed: bool) -> None:
-        """Note that a handshake is complete."""
+        """Note that a handshake is complete; close where the client turns out to have too many."""
         self._half_open.discard(client)
         self.counters.resumed += resumed
+        if not self._door.complete(client):
+            client.close(H3Code.EXCESSIVE_LOAD, "too many connections of this address")
 
     def remove(self, client: Client) -> None:
         """Forget a connection that is over."""
         for cid in list(client.cids):
             self.forget(cid, client)
         self._all.discard(client)
+        self._door.end(client)
         self._half_open.discard(client)
         self._timers.discard(client)
         self._check_empty()

@@ -34,6 +34,7 @@ from spooky.worker.admission_setup import open_gates
 from spooky.worker.ballast import Ballast
 from spooky.worker.courses import make_routes
 from spooky.worker.deadlines import Sweep
+from spooky.worker.door import Door
 from spooky.worker.farewell import RELOAD_QUIET_S, STOP_QUIET_S
 from spooky.worker.handoff import Handoff
 from spooky.worker.intake import Intake, Port, Reader, Welcome
@@ -42,6 +43,8 @@ from spooky.worker.membership import Membership
 from spooky.worker.observe import Observer
 from spooky.worker.proof import Proofs
 from spooky.worker.rate_limits import RateLimits, Tables
+from spooky.worker.reached import BoundLog
+from spooky.worker.readers import Readers
 from spooky.worker.revision import Parts, Revision
 from spooky.worker.services import Services
 from spooky.worker.sessions import keep_sessions
@@ -106,15 +109,17 @@ class Worker:
         self._steerer = Steerer(spec.slot, spec.generation, spec.steering, spec.memory, now_ms)
         proofs = Proofs(spec.keys.token)
         self._intake = Intake(
-            loop=loop,
             ports=_make_ports(spec, proofs),
             handoff=self._handoff,
             steerer=self._steerer,
             proofs=proofs,
+            door=_make_door(spec, self._services),
             services=self._services,
         )
         self._sweep = Sweep(self._services)
         self._ballast = Ballast(self._intake.clients, self._services)
+        self._readers = Readers(self._intake.clients, self._services)
+        self._bound_log = BoundLog(self._services.bounds, loop)
         tried = tried_rows(
             spec.memory.backends, spec.backend_rows, spec.index, config.worker_processes
         )
@@ -143,6 +148,8 @@ class Worker:
         self._beat()
         self._sweep.start()
         self._ballast.start()
+        self._readers.start()
+        self._bound_log.start()
         self._membership.start()
         self._lookout.start()
         self._names.start()
@@ -229,6 +236,7 @@ class Worker:
             log.info("closing %d connections", left)
         self._sweep.stop()
         self._ballast.stop()
+        self._readers.stop()
         self._membership.stop()
         self._lookout.stop()
         self._reception.close()
@@ -248,6 +256,11 @@ def _open_access(settings: Log) -> logs.AccessLog | None:
     except OSError as error:
         text = f"log.access: cannot open {error.filename}: {error.strerror}"
         raise StartupError(text) from error
+
+
+def _make_door(spec: WorkerSpec, services: Services) -> Door:
+    counts = spec.memory.connections.counts(spec.slot)
+    return Door(counts, services.limits, services.bounds, spec.keys.token)
 
 
 def _make_ports(spec: WorkerSpec, proofs: Proofs) -> list[Port]:

@@ -30,6 +30,7 @@ from spooky.worker.call import Call, Hold, Refusal, give_back, leave_gates, own_
 from spooky.worker.contain import contained
 from spooky.worker.deadlines import Progress
 from spooky.worker.observe import Outcome
+from spooky.worker.reached import note_failure
 from spooky.worker.response import Response
 from spooky.worker.services import Connection, Services
 from spooky.worker.tries import NO_TRIES, Tries
@@ -293,8 +294,10 @@ class Exchange:
         if self._call is None or self._upload is None or self._tries is None:
             return
         self._progress.note_unread(self._engine.unacknowledged(self._stream), now)
-        timeouts = self._call.group.timeouts
-        kind = self._progress.overdue(timeouts, self._state, self._upload, self._response.owed, now)
+        timeouts, limits = self._call.group.timeouts, self._services.limits
+        kind = self._progress.overdue(
+            timeouts, self._state, self._upload, self._response.owed, now
+        ) or self._progress.slow(limits, self._state, self._upload, self._request, now)
         if kind is not None:
             self.fail(kind, f"after {now - self._progress.started_at:.1f} s")
         elif self._state is not State.RESPONDING:
@@ -319,6 +322,7 @@ class Exchange:
         """End badly: answer with an error where the response has not begun, else reset."""
         if self._state is State.DONE:
             return
+        note_failure(self._services.bounds, kind)
         consequence = CONSEQUENCES[kind]
         if self._call is not None:
             self._call.failed = consequence.origin is Origin.BACKEND

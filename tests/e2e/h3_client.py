@@ -381,6 +381,20 @@ def _socket(host: str, port: int, source: str = "") -> socket.socket:
     return sock
 
 
+async def _connected(client: H3Client) -> None:
+    """Wait for the handshake; ConnectionError as soon as the server closes instead."""
+    connected = asyncio.ensure_future(client.wait_connected())
+    refused = asyncio.ensure_future(client.until(lambda: client.terminated is not None, "an end"))
+    await asyncio.wait((connected, refused), return_when=asyncio.FIRST_COMPLETED)
+    refused.cancel()
+    if not connected.done():
+        # aioquic would tell of the end there, much later, and nobody would look.
+        client._connected_waiter = None
+        connected.cancel()
+        raise ConnectionError(client.terminated)
+    await connected
+
+
 @contextlib.asynccontextmanager
 async def connect(
     port: int,
@@ -389,12 +403,13 @@ async def connect(
     name: str = "localhost",
     versions: Sequence[int] = (QuicProtocolVersion.VERSION_1,),
     paced: bool = False,
+    source: str = "",
     memory: Memory | None = None,
 ) -> AsyncIterator[H3Client]:
     """Open a connection for the server name `name`; ConnectionError when it fails.
 
-    The first of `versions` is tried first. With a `memory` it comes back as who it was, if it was
-    there before.
+    The first of `versions` is tried first. `source` is the address to come from, if it matters.
+    With a `memory` it comes back as who it was, if it was there before.
     """
     memory = memory or Memory()
     configuration = QuicConfiguration(
@@ -415,12 +430,11 @@ async def connect(
     )
     loop = asyncio.get_running_loop()
     transport, client = await loop.create_datagram_endpoint(
-        lambda: H3Client(quic, f"{name}:{port}".encode()), sock=_socket(host, port)
+        lambda: H3Client(quic, f"{name}:{port}".encode()), sock=_socket(host, port, source)
     )
     try:
         client.connect(cast("socket.socket", transport.get_extra_info("socket")).getpeername())
-        async with asyncio.timeout(WAIT_S):
-            await client.wait_connected()
+        await _connected(client)
         yield client
     finally:
         client.close(0x100)

@@ -344,7 +344,7 @@ def test_head_that_does_not_end(spooky: Spooky, asgi: Backend, octets: bytes) ->
     late = asyncio.run(scenario())
     assert (late.status, late.stopped) == (408, 0x100)
     records = running.access_records(2)
-    assert (records[0]["status"], records[0]["error"]) == (408, "client_timeout")
+    assert (records[0]["status"], records[0]["error"]) == (408, "headers_timeout")
     assert records[0]["request_id"] == (late.header(b"x-request-id") or b"").decode() != ""
 
 

@@ -15,6 +15,7 @@ from aioquic.quic import events as quic_events
 from spooky.errors import H3Code
 from spooky.protocol.downstream import ServerSettings
 from spooky.protocol.messages import (
+    ALL_STREAMS,
     Body,
     CidIssued,
     Closed,
@@ -25,6 +26,7 @@ from spooky.protocol.messages import (
     RequestHead,
     Reset,
     Stopped,
+    StreamsBlocked,
     Trailers,
     Writable,
 )
@@ -238,6 +240,38 @@ class DownstreamContract(ABC):
         assert 25_000 <= engine.writable(stream) < 40_000
         pair.advance(1)
         assert len(pair.told_of(Writable)) == 1
+
+    def test_what_the_client_keeps_waiting_is_told_of(self) -> None:
+        """By stream where that has no room; of all where the connection has none."""
+        for narrow, blamed in (("max_stream_data", 4), ("max_data", ALL_STREAMS)):
+            configuration = client_configuration(**{narrow: 5000})
+            pair = Pair(self.make, server_settings(), configuration).connect()
+            client = H3Client(pair)
+            streams = [client.request() for _ in range(2)]
+            pair.run(lambda pair=pair: len(pair.told_of(RequestHead)) == 2)  # type: ignore[misc]
+            engine = pair.engine
+            assert engine.held_up() == {}
+            for stream, size in zip(streams, (100, 20_000), strict=True):
+                engine.send_head(stream, 200, [], end=False)
+                engine.send_body(stream, b"d" * size, end=True)
+            assert engine.datagrams_to_send(pair.now)
+            assert engine.held_up() == {blamed: 5000}
+            # Though it was handed over whole, it can be taken back.
+            engine.reset(4, H3Code.REQUEST_CANCELLED)
+            assert engine.held_up() == {}
+            pair.advance(1)
+            assert client.responses[4].reset == H3Code.REQUEST_CANCELLED
+
+    def test_a_client_that_wants_more_streams_than_it_may_have(self) -> None:
+        pair = self.pair(streams=2)
+        client = H3Client(pair)
+        for _ in range(2):
+            client.request(method=b"POST", body=b"x", end=False)
+        pair.advance(1)
+        assert pair.told_of(StreamsBlocked) == []
+        client.request(method=b"POST", body=b"x", end=False)
+        pair.run(lambda: pair.told_of(StreamsBlocked))
+        assert len(pair.told_of(RequestHead)) == 2
 
     # --- giving up --------------------------------------------------------------------------
 

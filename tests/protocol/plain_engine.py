@@ -177,6 +177,9 @@ class PlainEngine:
     def unacknowledged(self, stream: int) -> int:
         return self._streams[stream].unconfirmed if stream in self._streams else 0
 
+    def held_up(self) -> dict[int, int]:
+        return {}
+
     def consume(self, stream: int, count: int) -> None:
         self._say("credit", stream, count)
 

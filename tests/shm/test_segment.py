@@ -12,7 +12,7 @@ import pytest
 
 from spooky.bounds import Bound
 from spooky.errors import StartupError
-from spooky.shm.bounds import ROOM
+from spooky.shm.connections import ROWS, WIDTH
 from spooky.shm.instance import Cell, Change, Instance
 from spooky.shm.notes import OCTETS
 from spooky.shm.processes import SLOT_LIMIT, Column
@@ -63,11 +63,29 @@ def test_the_tables_do_not_touch_each_other(memory: SharedMemory) -> None:
     memory.notes.write("z" * OCTETS)
     assert not any(map(any, memory.windows.read(0)))
     assert not any(memory.bounds.totals().values())
-    # The very first cell of the last row of the segment, and nothing behind it.
     memory.bounds.counts(SLOT_LIMIT - 1).reached(Bound(0), 9)
-    tail = os.pread(memory.fd, 8 * ROOM + 1, os.fstat(memory.fd).st_size - 8 * ROOM)
-    assert tail == (9).to_bytes(8, sys.byteorder) + bytes(8 * (ROOM - 1))
     assert memory.notes.read().text == "z" * OCTETS
+    connections = memory.connections.counts(SLOT_LIMIT - 1)
+    assert connections.tally(0) == (0, 0, 0)
+    # The very last counter of the segment, and nothing behind it.
+    connections.begin(0)
+    connections.complete((ROWS * WIDTH - 1,))
+    tail = os.pread(memory.fd, 9, os.fstat(memory.fd).st_size - 8)
+    assert tail == bytes(4) + (1).to_bytes(4, sys.byteorder)
+    assert sum(memory.bounds.totals().values()) == 9
+
+
+def test_counts_of_connections_end_with_their_process(memory: SharedMemory) -> None:
+    """Those of bounds that were reached do not."""
+    places = (5,)
+    for slot in (0, 7):
+        memory.connections.counts(slot).begin(100)
+        memory.connections.counts(slot).complete(places)
+        memory.bounds.counts(slot).reached(Bound.CONNECTIONS)
+    memory.bury(7)
+    assert memory.connections.counts(7).tally(100) == (1, 0, 1)
+    assert memory.connections.counts(7).of_client(places) == 1
+    assert memory.bounds.totals()["connections"] == 2
 
 
 def test_two_views_of_one_segment(memory: SharedMemory) -> None:

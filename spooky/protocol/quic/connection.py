@@ -12,19 +12,25 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
     QuicConnectionAdapter,
     QuicConnectionId,
+    QuicReceiveContext,
     logger,
 )
+from aioquic.quic.events import QuicEvent
 
 from spooky.protocol.cid import CID_LENGTH, mint, reset_token
 from spooky.protocol.downstream import Retried, ServerSettings
 from spooky.protocol.flood import Floods
-from spooky.protocol.messages import Path
+from spooky.protocol.messages import ALL_STREAMS, Path
 from spooky.protocol.quic.frame_handlers import FrameHandlers
 from spooky.protocol.quic.pacing import Pacer
 from spooky.protocol.quic.path_mtu import MtuSearch
 from spooky.protocol.quic.receiving import Receiving
 from spooky.protocol.quic.sending import Sending
 from spooky.protocol.quic.settling import Settling
+
+
+class StreamsWanted(QuicEvent):
+    """The client may open no more streams, and would."""
 
 
 class _Silence(QuicConnectionAdapter):
@@ -140,6 +146,21 @@ class ServerConnection(Receiving, Sending, Settling, FrameHandlers):
         sender = stream.sender
         return sender._buffer_stop - sender._buffer_start
 
+    def held_up(self) -> dict[int, int]:
+        """Say how much was sent of each request's stream that has used up its flow control.
+
+        Under `ALL_STREAMS` what was sent of all of them, where another one has something to send.
+        """
+        found: dict[int, int] = {}
+        for stream_id, stream in self._streams.items():
+            sender = stream.sender
+            if not stream_id & 3 and not sender.buffer_is_empty:
+                if sender.highest_offset >= stream.max_stream_data_remote:
+                    found[stream_id] = sender.highest_offset
+                else:
+                    found[ALL_STREAMS] = self._remote_max_data_used
+        return found
+
     def has_unacknowledged(self) -> bool:
         """Say whether the client has not confirmed yet that it has all of some response."""
         for stream_id, stream in self._streams.items():
@@ -183,6 +204,12 @@ class ServerConnection(Receiving, Sending, Settling, FrameHandlers):
     def probe_timeout(self) -> float:
         """Return the seconds after which something lost is noticed (RFC 9002 section 6.2.1)."""
         return self._loss.get_probe_timeout()
+
+    def _handle_streams_blocked_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        super()._handle_streams_blocked_frame(context, frame_type, buf)
+        self._events.append(StreamsWanted())
 
     # --- the end ----------------------------------------------------------------------------
 

@@ -205,6 +205,7 @@ PRIVATE: dict[str, set[str]] = {
 
 OVERRIDDEN: dict[str, list[str]] = {
     "_confirm_handshake": ["self"],
+    "_handle_streams_blocked_frame": ["self", "context", "frame_type", "buf"],
     "_get_or_create_stream": ["self", "frame_type", "stream_id"],
     "_get_or_create_stream_for_send": ["self", "stream_id"],
     "_handle_crypto_frame": ["self", "context", "frame_type", "buf"],
