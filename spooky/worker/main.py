@@ -80,7 +80,17 @@ class Worker:
         self._spec = spec
         self._loop = loop
         self._done = asyncio.Event()
-        config = spec.config
+        self._row = spec.memory.processes.row(spec.slot)
+        self._draining = False
+        self._published: dict[Column, int] = {}
+        """How much of each total the row has."""
+        self._make_exchanges()
+        self._make_intake()
+        self._follow_backends()
+
+    def _make_exchanges(self) -> None:
+        """Make what requests go through: routes, gates, upstreams, and who counts."""
+        spec, loop, config = self._spec, self._loop, self._spec.config
         self._access = _open_access(config.log)
         self._upstreams = make_upstreams(config, spec.client_contexts, loop, random.random)
         self._reception = open_gates(spec, self._upstreams, loop, random.random)
@@ -105,6 +115,11 @@ class Worker:
             misdirected=_misdirected(spec),
             bounds=spec.memory.bounds.counts(spec.slot),
         )
+        self._sweep = Sweep(self._services)
+
+    def _make_intake(self) -> None:
+        """Make what clients come in by, and what watches over them."""
+        spec = self._spec
         self._handoff = Handoff(spec.slot, spec.mailboxes)
         self._steerer = Steerer(spec.slot, spec.generation, spec.steering, spec.memory, now_ms)
         proofs = Proofs(spec.keys.token)
@@ -116,27 +131,23 @@ class Worker:
             door=_make_door(spec, self._services),
             services=self._services,
         )
-        self._sweep = Sweep(self._services)
         self._ballast = Ballast(self._intake.clients, self._services)
         self._readers = Readers(self._intake.clients, self._services)
-        self._bound_log = BoundLog(self._services.bounds, loop)
+        self._bound_log = BoundLog(self._services.bounds, self._loop)
+
+    def _follow_backends(self) -> None:
+        """Make what keeps up with who the backends are, and how they are."""
+        spec, loop, config = self._spec, self._loop, self._spec.config
+        groups = self._upstreams.groups
         tried = tried_rows(
             spec.memory.backends, spec.backend_rows, spec.index, config.worker_processes
         )
-        self._membership = Membership(
-            self._upstreams.groups, spec.memory.backends, tried, loop, config.zone
-        )
-        self._lookout = Lookout(
-            self._upstreams.groups, spec.memory.traffic, spec.slot, spec.backend_rows, loop
-        )
-        self._row = spec.memory.processes.row(spec.slot)
+        self._membership = Membership(groups, spec.memory.backends, tried, loop, config.zone)
+        self._lookout = Lookout(groups, spec.memory.traffic, spec.slot, spec.backend_rows, loop)
         pools = self._upstreams.pools()
         self._names = Names(config.dns, ((backend.host, pool) for _, backend, pool in pools), loop)
         parts = Parts(self._upstreams, self._traffic, self._membership, self._lookout, self._names)
         self._revision = Revision(spec, parts, tried, loop)
-        self._draining = False
-        self._published: dict[Column, int] = {}
-        """How much of each total the row has."""
 
     async def serve(self) -> int:
         """Serve until told to leave."""
