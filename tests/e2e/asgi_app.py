@@ -1,7 +1,7 @@
 """The application that Hypercorn serves over cleartext HTTP/2 to Spooky.
 
 The last segment of the path says what it does, the query how much. What becomes of a request
-that names a `token` can be asked for by `/seen?token=`. Started as a program with a port and
+that names a `mark` can be asked for by `/seen?mark=`. Started as a program with a port and
 options of Hypercorn, `name=value`; `delay=MS` makes every answer wait so long.
 """
 
@@ -62,8 +62,8 @@ class Call:
 
     def note(self, what: str) -> None:
         """Remember what became of the request, if it has a token."""
-        if "token" in self.query:
-            SEEN[self.query["token"]] = what
+        if "mark" in self.query:
+            SEEN[self.query["mark"]] = what
 
 
 async def echo(call: Call) -> None:
@@ -177,7 +177,7 @@ async def hang(call: Call) -> None:
 
 async def seen(call: Call) -> None:
     """Say what became of the request with that token."""
-    await call.json(SEEN.get(call.query.get("token", ""), "unknown"))
+    await call.json(SEEN.get(call.query.get("mark", ""), "unknown"))
 
 
 ACTIONS: dict[str, Callable[[Call], Awaitable[None]]] = {

@@ -56,7 +56,7 @@ class Application:
         if scope["type"] != "http":
             return
         call = Call(scope, receive, send)
-        token = call.query.get("token", "")
+        token = call.query.get("mark", "")
         data = bytearray()
         while (message := await receive())["type"] == "http.request":
             data += message["body"]

@@ -59,12 +59,12 @@ class Request:
 
     def note(self, **facts: object) -> None:
         """Remember facts about the request, if it has a token."""
-        if "token" in self.query:
-            SEEN.setdefault(self.query["token"], {"attempts": 0}).update(facts)
+        if "mark" in self.query:
+            SEEN.setdefault(self.query["mark"], {"attempts": 0}).update(facts)
 
     def attempts(self) -> int:
         """Count how often a request with this token was begun, this time included."""
-        return cast("int", SEEN[self.query["token"]]["attempts"])
+        return cast("int", SEEN[self.query["mark"]]["attempts"])
 
 
 def nothing(_connection: "Connection", _request: Request) -> None:
@@ -99,7 +99,7 @@ def _request(event: RequestReceived) -> Request:
         action=path.rsplit("/", 1)[-1],
         query={name: values[0] for name, values in parse_qs(query).items()},
     )
-    seen = SEEN.get(request.query.get("token", ""), {"attempts": 0})
+    seen = SEEN.get(request.query.get("mark", ""), {"attempts": 0})
     request.note(state="begun", attempts=cast("int", seen["attempts"]) + 1, received=0)
     known = {name.decode(): value.decode("latin1") for name, value in headers.items()}
     request.note(fields=known)

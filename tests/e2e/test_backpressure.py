@@ -73,7 +73,7 @@ def test_upload_to_a_slow_backend(front: SpookyProcess) -> None:
     async def scenario() -> tuple[list[float], int]:
         until = asyncio.get_running_loop().time() + WATCH_S
         async with connect(front.port) as client:
-            path = f"/scripted/read-slowly?rate={MIB}&token={token}"
+            path = f"/scripted/read-slowly?rate={MIB}&mark={token}"
             exchange = client.open("POST", path, end=False)
             async with asyncio.TaskGroup() as tasks:
                 uploading = tasks.create_task(push(client, exchange))

@@ -67,7 +67,7 @@ def _ask(
     async def scenario() -> tuple[Exchange, float]:
         async with connect(running.port) as client:
             began = time.monotonic()
-            exchange = client.open(method, f"{path}&token={token}", fields)
+            exchange = client.open(method, f"{path}&mark={token}", fields)
             return await client.over(exchange), time.monotonic() - began
 
     exchange, seconds = asyncio.run(scenario())

@@ -81,7 +81,7 @@ def test_connection_lost_before_the_response(front: SpookyProcess) -> None:
     async def scenario() -> tuple[Exchange, dict[str, object]]:
         token = uuid.uuid4().hex
         async with connect(front.port) as client:
-            exchange = client.open("POST", f"/scripted/die-unread?token={token}", end=False)
+            exchange = client.open("POST", f"/scripted/die-unread?mark={token}", end=False)
             client.send(exchange, b"not idempotent", end=True)
             await client.over(exchange)
             return exchange, await seen(client, token)
@@ -98,7 +98,7 @@ def test_request_that_was_not_processed_is_sent_again(
 ) -> None:
     async def scenario() -> Exchange:
         async with connect(front.port) as client:
-            path = f"/scripted/{how}?token={uuid.uuid4().hex}"
+            path = f"/scripted/{how}?mark={uuid.uuid4().hex}"
             exchange = client.open(method, path, end=method == "GET")
             if method == "POST":
                 client.send(exchange, b"x" * 1000, end=True)
@@ -118,7 +118,7 @@ def test_a_refusal_does_not_take_a_request_from_the_backend_of_its_key(
 
         async def scenario() -> list[Exchange]:
             async with connect(running.port) as client:
-                path = f"/refuse-once?token={uuid.uuid4().hex}"
+                path = f"/refuse-once?mark={uuid.uuid4().hex}"
                 return [await client.get(path) for _ in range(2)]
 
         found = asyncio.run(scenario())
@@ -209,7 +209,7 @@ def test_timeout(spooky: Spooky, scripted: Backend, which: str, status: int) -> 
         async with connect(running.port) as client:
             loop = asyncio.get_running_loop()
             start = loop.time()
-            exchange = client.open("POST", f"/scripted/hang?token={token}", end=which != "idle")
+            exchange = client.open("POST", f"/scripted/hang?mark={token}", end=which != "idle")
             if which == "idle":
                 client.send(exchange, b"beginning")
             await client.over(exchange, 10)
@@ -276,7 +276,7 @@ def test_client_gives_up(front: SpookyProcess, how: str, body: bool) -> None:
     async def scenario() -> dict[str, object]:
         token = uuid.uuid4().hex
         async with connect(front.port) as watcher, connect(front.port) as client:
-            exchange = client.open("POST", f"/scripted/hang?token={token}", end=not body)
+            exchange = client.open("POST", f"/scripted/hang?mark={token}", end=not body)
             if body:
                 client.send(exchange, b"beginning")
             await _until_begun(watcher, token)
@@ -293,12 +293,12 @@ def test_client_gives_up(front: SpookyProcess, how: str, body: bool) -> None:
 
 def test_client_gives_up_and_the_application_is_told(front: SpookyProcess) -> None:
     async def state(client: H3Client, token: str) -> str:
-        return str(json.loads((await client.get(f"/asgi/seen?token={token}")).kept))
+        return str(json.loads((await client.get(f"/asgi/seen?mark={token}")).kept))
 
     async def scenario() -> None:
         token = uuid.uuid4().hex
         async with connect(front.port) as watcher, connect(front.port) as client:
-            client.open("GET", f"/asgi/hang?token={token}")
+            client.open("GET", f"/asgi/hang?mark={token}")
             deadline = asyncio.get_running_loop().time() + 5
             while await state(watcher, token) != "begun":
                 assert asyncio.get_running_loop().time() < deadline
@@ -358,7 +358,7 @@ def test_client_vanishes(spooky: Spooky, scripted: Backend) -> None:
     async def scenario() -> dict[str, object]:
         token = uuid.uuid4().hex
         async with connect(running.port) as watcher, connect(running.port) as client:
-            client.open("GET", f"/scripted/hang?token={token}")
+            client.open("GET", f"/scripted/hang?mark={token}")
             await _until_begun(watcher, token)
             client.vanish()
             return await _until_cancelled(watcher, token, 8.0)

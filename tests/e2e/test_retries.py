@@ -69,7 +69,7 @@ def _ask(
 
     async def scenario() -> Exchange:
         async with connect(running.port) as client:
-            exchange = client.open(method, f"{path}&token={token}", end=not content)
+            exchange = client.open(method, f"{path}&mark={token}", end=not content)
             if content:
                 client.send(exchange, content, end=True)
             return await client.over(exchange)
@@ -143,7 +143,7 @@ def test_a_client_that_leaves_takes_the_wait_for_a_retry_with_it(
 ) -> None:
     async def scenario() -> None:
         async with connect(running.port) as client:
-            exchange = client.open("GET", f"/later/x?fail=9&code=503&token={token}")
+            exchange = client.open("GET", f"/later/x?fail=9&code=503&mark={token}")
             await asyncio.to_thread(wait_until, lambda: bool(failing.tries(token)), 5.0, "a try")
             client.stop(exchange, REQUEST_CANCELLED)
             await asyncio.to_thread(_access, running, token)
@@ -173,7 +173,7 @@ def test_a_try_has_its_time_from_the_end_of_the_request_on(
 
     async def scenario() -> Exchange:
         async with connect(running.port) as client:
-            path = f"/hurry/x?fail=1&code=200&wait=100&token={token}"
+            path = f"/hurry/x?fail=1&code=200&wait=100&mark={token}"
             exchange = client.open("PUT", path, end=False)
             client.send(exchange, b"slow")
             # A client takes its time, longer than a try has.
@@ -225,9 +225,9 @@ def test_a_request_that_did_not_end_with_its_head_is_not_hedged(
 
     async def scenario() -> Exchange:
         async with connect(running.port) as client:
-            client.open("POST", f"/gated/x?fail=1&code=200&wait=500&token={first}")
+            client.open("POST", f"/gated/x?fail=1&code=200&wait=500&mark={first}")
             await asyncio.to_thread(wait_until, lambda: bool(failing.tries(first)), 5.0, "a try")
-            held = client.open("GET", f"/gated/x?fail=1&code=200&wait=400&token={token}", end=False)
+            held = client.open("GET", f"/gated/x?fail=1&code=200&wait=400&mark={token}", end=False)
             client.send(held, b"", end=True)
             return await client.over(held)
 
@@ -244,7 +244,7 @@ def test_a_hedge_that_fails_leaves_the_first_try_alone(spooky: Spooky, failing: 
 
     async def scenario() -> list[Exchange]:
         async with connect(running.port) as client:
-            paths = [f"/{n}?fail=1&code=200&wait=400&token={uuid.uuid4().hex}" for n in range(8)]
+            paths = [f"/{n}?fail=1&code=200&wait=400&mark={uuid.uuid4().hex}" for n in range(8)]
             exchanges = [client.open("GET", path) for path in paths]
             return [await client.over(exchange) for exchange in exchanges]
 
@@ -263,7 +263,7 @@ def test_the_wait_for_a_hedge_is_learnt_from_recent_requests(
                 batch = [client.open("GET", "/tail/x?a=b") for _ in range(10)]
                 for exchange in batch:
                     await client.over(exchange)
-            return await client.get(f"/tail/x?fail=1&hang=1&token={token}")
+            return await client.get(f"/tail/x?fail=1&hang=1&mark={token}")
 
     token = uuid.uuid4().hex
     assert asyncio.run(scenario()).status == 200
@@ -300,7 +300,7 @@ def test_connections_that_are_reset_are_not_seen_by_clients(
                 await asyncio.start_server(_reset_each, sock=listener),
                 connect(running.port) as client,
             ):
-                return [(await client.get("/x?token=reset")).status for _ in range(20)]
+                return [(await client.get("/x?mark=reset")).status for _ in range(20)]
 
         assert asyncio.run(scenario()) == [200] * 20
     retried = [record["retries"] for record in running.access_records(20)]
@@ -352,7 +352,7 @@ def test_a_storm_is_not_made_worse(spooky: Spooky, failing: Failing) -> None:
         statuses = []
         async with connect(running.port) as client:
             for _ in range(count // 10):
-                path = f"/x?fail=1000000&code=503&token={token}"
+                path = f"/x?fail=1000000&code=503&mark={token}"
                 batch = [client.open("GET", path) for _ in range(10)]
                 statuses += [(await client.over(exchange)).status for exchange in batch]
         return statuses

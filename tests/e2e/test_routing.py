@@ -290,14 +290,14 @@ def _mirrored(routed: SpookyProcess, path: str, token: str, body: bytes) -> dict
     async def scenario() -> dict[str, Any]:
         async with connect(routed.port) as client:
             fields = [(b"x-request-id", token.encode())]
-            exchange = client.open("POST", f"{path}/sha256?token={token}", fields, end=not body)
+            exchange = client.open("POST", f"{path}/sha256?mark={token}", fields, end=not body)
             if body:
                 await client.upload(exchange, [body[:1000], body[1000:]], TIMEOUT_S)
             await client.over(exchange, TIMEOUT_S)
             assert exchange.status == 200
             assert json.loads(exchange.kept)["length"] == len(body)
             # A request that is copied for sure, after it: what is to come has come by then.
-            await client.get(f"/mirrored/headers?token=after-{token}")
+            await client.get(f"/mirrored/headers?mark=after-{token}")
             while True:
                 after = await seen(client, f"after-{token}")
                 if after["state"] == "ended":
@@ -315,7 +315,7 @@ def test_copies_of_requests(routed: SpookyProcess, length: int) -> None:
     assert (told["state"], told["received"]) == ("ended", length)
     fields = told["fields"]
     assert fields[":method"] == "POST"
-    assert fields[":path"] == f"/mirrored/sha256?token={token}"
+    assert fields[":path"] == f"/mirrored/sha256?mark={token}"
     assert fields[":authority"] == f"localhost:{routed.port}"
     assert fields["x-request-id"] == f"{token}-shadow"
     assert fields["x-forwarded-for"] == "127.0.0.1"
