@@ -11,9 +11,11 @@ from tests.e2e.backends import (
     TRAILER,
     Backend,
     make_site,
+    nghttpd_command,
     start_caddy,
     start_hypercorn,
     start_nghttpd,
+    start_on,
     start_scripted,
 )
 from tests.e2e.certificates import Identity, make_identity
@@ -45,6 +47,18 @@ def nghttpd(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ba
     """nghttpd, which sends a trailer section with each response that has content."""
     with start_nghttpd(site, tmp_path_factory.mktemp("nghttpd"), *TRAILER) as backend:
         yield backend
+
+
+@pytest.fixture(autouse=True)
+def nghttpd_goes_on(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Start the nghttpd that tests share anew where it has ended, and say what it said."""
+    if "nghttpd" not in request.fixturenames:
+        return
+    backend: Backend = request.getfixturevalue("nghttpd")
+    if not backend.program.is_running():
+        print(f"nghttpd had ended: {backend.program.log()[-2000:]}")
+        command = nghttpd_command(request.getfixturevalue("site"), backend.port, *TRAILER)
+        backend.program = start_on(backend.port, "nghttpd", tmp_path, command).program
 
 
 @pytest.fixture(scope="session")
