@@ -1,9 +1,8 @@
 """The QUIC connection: aioquic's, with what a proxy needs and aioquic has no hook for.
 
-The only file that touches private attributes of aioquic, whose version is pinned exactly; the
-tests name every attribute used here. It owns: connection IDs that carry the slot, reset tokens
-derived from them, flow-control credit given on consumption instead of on receipt, certificates
-chosen by server name, and how full a stream's send buffer is. It never parses HTTP.
+It owns connection IDs that carry the slot, reset tokens derived from them, certificates chosen by
+server name, how full a stream's send buffer is, and the end. How it receives, sends, gives credit
+and lets go of memory is in the classes that it is made of. It never parses HTTP.
 """
 
 from aioquic import tls

@@ -18,7 +18,7 @@ from aioquic.quic.connection import (
     QuicReceiveContext,
 )
 from aioquic.quic.events import QuicEvent
-from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicStreamFrame
+from aioquic.quic.packet import QuicErrorCode, QuicStreamFrame
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.quic.stream import FinalSizeError, QuicStream, QuicStreamReceiver, StreamFinishedError
 from aioquic.tls import Epoch
@@ -26,11 +26,11 @@ from aioquic.tls import Epoch
 from spooky.protocol.flood import FREE_FRAMES
 from spooky.protocol.messages import Path
 from spooky.protocol.quic.bounding import Bounding
+from spooky.protocol.quic.frame_types import ACK, FIN, LENGTH, OFFSET, STREAM
+from spooky.protocol.quic.keys import make_opener
 from spooky.protocol.quic.protection import SPIN, Opener
 from spooky.protocol.varint import MAX_VARINT
 
-STREAM = int(QuicFrameType.STREAM_BASE)
-ACK = int(QuicFrameType.ACK)
 ACK_EVERY = 10
 """Packets that are acknowledged together at the latest, as a batch of them is read at once."""
 ACK_DELAY_S = 0.005
@@ -38,7 +38,6 @@ ACK_DELAY_S = 0.005
 FORGERIES = 1 << 36
 """Datagrams that may fail to open; more would break ChaCha20-Poly1305 (RFC 9001 section 6.6), and
 AES-GCM is good for more."""
-_OFFSET, _LENGTH, _FIN = 4, 2, 1
 SERVER_UNI = 3
 
 
@@ -92,21 +91,14 @@ class Receiving(Bounding):
         if (
             crypto is None
             or crypto.aead is None
-            or crypto.hp is None
             or self._state in END_STATES
             or self._close_pending
             or self._quic_logger is not None
             or self._cryptos[Epoch.ZERO_RTT].recv.is_valid()
         ):
             return None
-        path, protection = self._network_paths[0], crypto.hp
-        opener = Opener(
-            crypto.aead._aead.decrypt,
-            protection._mask if protection._is_chacha20 else protection._encryptor.update,
-            crypto.aead._iv,
-            crypto.key_phase,
-            self.host_cid,
-        )
+        path = self._network_paths[0]
+        opener = make_opener(crypto, self.host_cid)
         context = QuicReceiveContext(Epoch.ONE_RTT, self.host_cid, path, None, now, None)
         return _Way(path.addr, opener, context, now + self._idle_timeout())
 
@@ -210,9 +202,9 @@ class Receiving(Bounding):
         """Take the STREAM frame at `at`; return where the next one begins."""
         number, at = _decode(payload, at, kind)
         offset, stop = 0, len(payload)
-        if kind & _OFFSET:
+        if kind & OFFSET:
             offset, at = _decode(payload, at, kind)
-        if kind & _LENGTH:
+        if kind & LENGTH:
             length, at = _decode(payload, at, kind)
             if at + length > stop:
                 raise _malformed(kind)
@@ -235,7 +227,7 @@ class Receiving(Bounding):
     def _take_data(self, stream: QuicStream, kind: int, offset: int, data: bytes) -> None:
         """Hold stream data against the limits that were announced, and hand it on."""
         receiver = stream.receiver
-        end, fin = offset + len(data), kind & _FIN != 0
+        end, fin = offset + len(data), kind & FIN != 0
         if end > stream.max_stream_data_local:
             raise _violation(QuicErrorCode.FLOW_CONTROL_ERROR, kind, "Over stream data limit")
         news = max(0, end - receiver.highest_offset)

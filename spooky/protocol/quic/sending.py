@@ -12,12 +12,14 @@ from typing import Any
 
 from aioquic._buffer import Buffer
 from aioquic.quic.connection import END_STATES, QuicNetworkPath
-from aioquic.quic.packet import QuicFrameType, QuicPacketType, push_ack_frame
+from aioquic.quic.packet import QuicPacketType, push_ack_frame
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
 from spooky.protocol.quic.crediting import Crediting
+from spooky.protocol.quic.frame_types import ACK, FIN, LENGTH, OFFSET, STREAM
+from spooky.protocol.quic.keys import make_sealer
 from spooky.protocol.quic.pacing import Pacer
 from spooky.protocol.quic.path_mtu import SMALLEST, MtuSearch
 from spooky.protocol.quic.protection import Sealer
@@ -42,8 +44,6 @@ ACK_BYTES = 512
 FIXED_BIT = 0x40
 SERVER_INITIATED = 1
 PING = b"\x01"
-STREAM = int(QuicFrameType.STREAM_BASE)
-_OFFSET, _LENGTH, _FIN = 4, 2, 1
 _WAS_SENT = attrgetter("was_sent")
 _OCTETS = [bytes((value,)) for value in range(256)]
 
@@ -259,7 +259,7 @@ class Sending(Crediting, Returning):
                 continue
             self._remote_max_data_used += sender.highest_offset - before
             size = len(frame.data)
-            kind = STREAM | _LENGTH | (_OFFSET if at else 0) | (_FIN if frame.fin else 0)
+            kind = STREAM | LENGTH | (OFFSET if at else 0) | (FIN if frame.fin else 0)
             frames.append(_OCTETS[kind] + head + (size | 0x4000).to_bytes(LENGTH_BYTES, "big"))
             frames.append(frame.data)
             room -= len(frames[-2]) + size
@@ -325,7 +325,7 @@ class Sending(Crediting, Returning):
         waited = now - (space.largest_received_time or now)
         delay = int(waited * 1e6) >> self._local_ack_delay_exponent
         buffer = Buffer(capacity=ACK_BYTES)
-        buffer.push_uint_var(QuicFrameType.ACK)
+        buffer.push_uint_var(ACK)
         push_ack_frame(buffer, space.ack_queue, delay, ACK_BYTES - 1)
         packet.delivery_handlers.append(
             (self._on_ack_delivery, (space, space.largest_received_packet))
@@ -334,16 +334,8 @@ class Sending(Crediting, Returning):
 
     def _sealer(self) -> Sealer:
         crypto = self._cryptos[Epoch.ONE_RTT]
-        aead, protection = crypto.send.aead, crypto.send.hp
-        assert aead is not None
-        assert protection is not None
-        return Sealer(
-            aead._aead.encrypt,
-            protection._mask if protection._is_chacha20 else protection._encryptor.update,
-            aead._iv,
-            FIXED_BIT | self._spin_bit << 5 | crypto.key_phase << 2,
-            self._peer_cid.cid,
-        )
+        first = FIXED_BIT | self._spin_bit << 5 | crypto.key_phase << 2
+        return make_sealer(crypto.send, first, self._peer_cid.cid)
 
     def _wait_turn(self, ready: deque[QuicStream]) -> None:
         """Let the streams that were not served go first in the next flight."""

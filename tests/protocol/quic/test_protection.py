@@ -1,11 +1,13 @@
 """Packet protection against aioquic's own, for every cipher suite, both ways."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from aioquic.quic.crypto import CryptoPair
 from aioquic.tls import CipherSuite
 
+from spooky.protocol.quic.keys import make_opener, make_sealer
 from spooky.protocol.quic.protection import LEAST_PAYLOAD, Opener, Sealer
 
 CID = bytes(range(10, 21))
@@ -25,22 +27,12 @@ def make_pair(suite: CipherSuite) -> CryptoPair:
     return pair
 
 
-def mask_of(pair: CryptoPair) -> object:
-    protection = pair.send.hp
-    assert protection is not None
-    return protection._mask if protection._is_chacha20 else protection._encryptor.update
-
-
 def sealer_of(pair: CryptoPair, first: int = 0x40) -> Sealer:
-    aead = pair.send.aead
-    assert aead is not None
-    return Sealer(aead._aead.encrypt, mask_of(pair), aead._iv, first, CID)  # type: ignore[arg-type]
+    return make_sealer(pair.send, first, CID)
 
 
 def opener_of(pair: CryptoPair, key_phase: int = 0) -> Opener:
-    aead = pair.recv.aead
-    assert aead is not None
-    return Opener(aead._aead.decrypt, mask_of(pair), aead._iv, key_phase, CID)  # type: ignore[arg-type]
+    return replace(make_opener(pair.recv, CID), key_phase=key_phase)
 
 
 @pytest.mark.parametrize("suite", SUITES)
